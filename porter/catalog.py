@@ -1,0 +1,173 @@
+"""The set of rules in force: loaded from `porter.rewrites` and from entry points."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.metadata
+import pkgutil
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from porter.rule import Rule
+
+ENTRY_POINTS = "porter.rewrites"
+CODE = re.compile(r"[A-Z]{3,6}\d{3}\Z")
+
+
+class CatalogProblem(Exception):
+    """Rules that cannot be loaded or selected; the text is one line for the user."""
+
+
+@dataclass(frozen=True, eq=False)
+class Catalog:
+    """Rules, indexed by what wakes them.
+
+    Args:
+        rules: sorted by code.
+        marker: bytes that a file must hold for any rule to look at it (a regular expression).
+        exported: prefixes of qualified names that other files of a project may re-export.
+        methods: method names whose definition in a project changes what rules may assume.
+    """
+
+    rules: tuple[Rule, ...]
+    marker: re.Pattern[bytes]
+    exported: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
+
+    @functools.cached_property
+    def exact(self) -> dict[str, list[Rule]]:
+        """Rules by exact qualified name."""
+        return _index((n, r) for r in self.rules for n in r.names if not n.endswith("*"))
+
+    @functools.cached_property
+    def prefixes(self) -> dict[str, list[Rule]]:
+        """Rules by prefix ("torch.cuda" for "torch.cuda.*")."""
+        return _index((n[:-2], r) for r in self.rules for n in r.names if n.endswith(".*"))
+
+    @functools.cached_property
+    def attributes(self) -> dict[str, list[Rule]]:
+        """Rules by attribute name."""
+        return _index((a, r) for r in self.rules for a in r.attributes)
+
+    @functools.cached_property
+    def keywords(self) -> dict[str, list[Rule]]:
+        """Rules by keyword argument."""
+        return _index((k, r) for r in self.rules for k in r.keywords)
+
+    @functools.cached_property
+    def strings(self) -> list[tuple[re.Pattern[str], Rule]]:
+        """Rules by pattern over string constants."""
+        return [(re.compile(r.strings), r) for r in self.rules if r.strings]
+
+    @functools.cached_property
+    def any_string(self) -> re.Pattern[str] | None:
+        """One pattern that any string rule needs."""
+        patterns = sorted({r.strings for r in self.rules if r.strings})
+        return re.compile("|".join(f"(?:{p})" for p in patterns)) if patterns else None
+
+    def get(self, code: str) -> Rule | None:
+        """The rule of that code or name."""
+        for found in self.rules:
+            if code.upper() == found.code or code == found.name:
+                return found
+        return None
+
+    def select(self, select: Sequence[str], ignore: Sequence[str]) -> Catalog:
+        """The catalog reduced to code prefixes.
+
+        Raises:
+            CatalogProblem: a prefix matches no rule.
+        """
+        for prefix in (*select, *ignore):
+            if prefix.upper() != "ALL" and not any(
+                r.code.startswith(prefix.upper()) for r in self.rules
+            ):
+                raise CatalogProblem(
+                    f"no rule has a code that starts with {prefix!r}; see `porter rules`"
+                )
+        chosen = tuple(
+            r
+            for r in self.rules
+            if _best(r.code, select or ("ALL",)) > _best(r.code, ignore)
+        )
+        return Catalog(chosen, self.marker, self.exported, self.methods)
+
+
+def _best(code: str, prefixes: Sequence[str]) -> int:
+    """Length of the longest prefix that matches; the more specific choice wins."""
+    best = -1
+    for prefix in prefixes:
+        if prefix.upper() == "ALL":
+            best = max(best, 0)
+        elif code.startswith(prefix.upper()):
+            best = max(best, len(prefix))
+    return best
+
+
+def _index(pairs: Iterable[tuple[str, Rule]]) -> dict[str, list[Rule]]:
+    index: dict[str, list[Rule]] = {}
+    for key, found in pairs:
+        index.setdefault(key, []).append(found)
+    return index
+
+
+def _modules() -> list[object]:
+    """The rule modules shipped with porter, then those of installed packs."""
+    package = importlib.import_module("porter.rewrites")
+    modules: list[object] = [
+        importlib.import_module(f"porter.rewrites.{info.name}")
+        for info in sorted(pkgutil.iter_modules(package.__path__), key=lambda i: i.name)
+    ]
+    for entry in sorted(
+        importlib.metadata.entry_points(group=ENTRY_POINTS), key=lambda e: e.name
+    ):
+        try:
+            modules.append(entry.load())
+        except Exception as error:
+            raise CatalogProblem(
+                f"rule pack {entry.name!r} ({entry.value}) cannot be loaded: {error!r}"
+            ) from error
+    return modules
+
+
+def collect(modules: Iterable[object]) -> Catalog:
+    """Build a catalog from modules that hold `Rule` objects.
+
+    A module may also hold MARKERS (byte patterns), EXPORTED and METHODS.
+
+    Raises:
+        CatalogProblem: two rules share a code or name, or a code is malformed.
+    """
+    rules: dict[str, Rule] = {}
+    names: set[str] = set()
+    markers: list[str] = []
+    exported: list[str] = []
+    methods: list[str] = []
+    for module in modules:
+        markers += getattr(module, "MARKERS", ())
+        exported += getattr(module, "EXPORTED", ())
+        methods += getattr(module, "METHODS", ())
+        for value in vars(module).values():
+            if not isinstance(value, Rule) or rules.get(value.code) is value:
+                continue
+            if value.code in rules or value.name in names:
+                raise CatalogProblem(f"two rules are called {value.code} or {value.name}")
+            if not CODE.match(value.code):
+                raise CatalogProblem(f"malformed rule code {value.code!r} (write it like ABC123)")
+            rules[value.code] = value
+            names.add(value.name)
+    pattern = "|".join(sorted(set(markers))) or r"(?!)"
+    return Catalog(
+        tuple(rules[c] for c in sorted(rules)),
+        re.compile(pattern.encode()),
+        tuple(sorted(set(exported))),
+        tuple(sorted(set(methods))),
+    )
+
+
+@functools.cache
+def load() -> Catalog:
+    """The full catalog of this installation."""
+    return collect(_modules())

@@ -1,0 +1,202 @@
+"""Imports after a rewrite: add what the new text needs, move or drop what it no longer uses."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from porter.edit import Span
+from porter.module import Module
+from porter.rule import Finding
+from porter.scope import Scope
+from porter.shared import Placement, _newline, _next_line, _statement_start
+
+_FROM = re.compile(r"from\s+([\w.]+)\s+import")
+
+
+def add_imports(
+    module: Module, findings: Iterable[Finding], placement: Placement
+) -> list[Span]:
+    """Insert `import x` for modules that the accepted rewrites need, once each."""
+    needed = sorted({name for f in findings for name in f.imports})
+    needed = [n for n in needed if module.spelling(n, module.root) is None]
+    if not needed:
+        return []
+    newline = _newline(module.text)
+    text = "".join(f"import {name}{newline}" for name in needed)
+    offset, blank = _import_place(module)
+    if offset is None:
+        return []
+    text += newline if blank else ""
+    # A line inserted at the same place by a shared assignment must stand below the import.
+    for position, span in enumerate(placement.spans):
+        if span.start == span.end == offset:
+            placement.spans[position] = Span(offset, offset, text + span.new)
+            return []
+    return [Span(offset, offset, text)]
+
+
+def _import_place(module: Module) -> tuple[int | None, bool]:
+    """Where a new top-level import goes, and whether a blank line must follow it."""
+    body = module.tree.body
+    last: ast.stmt | None = None
+    for position, statement in enumerate(body):
+        if position == 0 and _is_docstring(statement):
+            last = statement
+            continue
+        if isinstance(statement, ast.ImportFrom) and statement.module == "__future__":
+            last = statement
+            continue
+        if isinstance(statement, (ast.Import, ast.ImportFrom)):
+            return module.index.line_start(statement.lineno), False
+        break
+    if last is None:
+        first = body[0] if body else None
+        start = _statement_start(module, first) if first is not None else len(module.text)
+        return module.index.line_start(module.index.position(start)[0]), True
+    return _next_line(module.text, module.end(last)), False
+
+
+def _is_docstring(statement: ast.stmt) -> bool:
+    return (
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+    )
+
+
+def edit_imports(
+    module: Module, findings: Sequence[Finding], spans: Sequence[Span]
+) -> list[Span]:
+    """Move imported names to the modules that rewrites ask for; drop those no use is left of."""
+    moves = {offset: target for f in findings for offset, target in f.moves}
+    gone: list[Span] = []
+    for statement, scope in module.imports:
+        moved: dict[int, str] = {}
+        dropped: set[int] = set()
+        for position, alias in enumerate(statement.names):
+            if module.start(alias) in moves:
+                moved[position] = moves[module.start(alias)]
+            elif _consumed(module, statement, alias, scope, spans):
+                dropped.add(position)
+        if moved or dropped:
+            gone += _edit_statement(module, statement, moved, dropped)
+    return gone
+
+
+def _consumed(
+    module: Module, statement: Any, alias: ast.alias, scope: Scope, spans: Sequence[Span]
+) -> bool:
+    """Whether the rewrites replaced every use of an imported name."""
+    if alias.name == "*" or (isinstance(statement, ast.Import) and not alias.asname):
+        return False
+    local = alias.asname or alias.name
+    uses = list(scope.uses(local))
+    if not uses or len(scope.bindings.get(local, ())) != 1:
+        return False
+    if module.path.endswith("__init__.py") or _exported(module, local):
+        return False
+    return all(_covered(module.start(u), module.end(u), spans, local) for u in uses)
+
+
+def _covered(start: int, end: int, spans: Sequence[Span], local: str) -> bool:
+    word = re.compile(rf"(?<![\w.]){re.escape(local)}\b")
+    return any(
+        s.start <= start and end <= s.end and not word.search(s.new) for s in spans
+    )
+
+
+def _exported(module: Module, local: str) -> bool:
+    """Whether a string names it: `__all__`, a quoted annotation, getattr by name."""
+    return any(
+        re.search(rf"\b{re.escape(local)}\b", constant.value)  # type: ignore[arg-type]
+        for constant, _ in module.strings
+        if len(constant.value) < 200  # type: ignore[arg-type]
+    )
+
+
+def _edit_statement(
+    module: Module, statement: Any, moved: dict[int, str], dropped: set[int]
+) -> list[Span]:
+    names = statement.names
+    gone = dropped | set(moved)
+    if any("#" in module.segment(statement) for _ in (0,)) and len(gone) < len(names):
+        return _split_with_comments(module, statement, moved)
+    targets = set(moved.values())
+    if len(gone) == len(names) and not moved:
+        return _delete(module, statement)
+    if len(targets) == 1 and len(gone) == len(names):
+        found = _FROM.match(module.text, module.start(statement))
+        if found is None:
+            return []
+        module_span = Span(found.start(1), found.end(1), targets.pop())
+        return [module_span, *_remove(module, names, dropped)]
+    return [*_remove(module, names, gone), *_new_lines(module, statement, moved)]
+
+
+def _split_with_comments(module: Module, statement: Any, moved: dict[int, str]) -> list[Span]:
+    # Comments between the names belong to someone; the old import stays beside the new one.
+    return _new_lines(module, statement, moved, after=True)
+
+
+def _remove(module: Module, names: list[ast.alias], gone: set[int]) -> list[Span]:
+    """Take names out of an import list, commas included."""
+    spans = []
+    kept = [i for i in range(len(names)) if i not in gone]
+    for position in sorted(gone):
+        later = [k for k in kept if k > position]
+        if later:
+            spans.append(Span(module.start(names[position]), module.start(names[position + 1]), ""))
+        else:
+            before = names[position - 1]
+            spans.append(Span(module.end(before), module.end(names[position]), ""))
+    return spans
+
+
+def _new_lines(
+    module: Module, statement: Any, moved: dict[int, str], after: bool = False
+) -> list[Span]:
+    start = module.start(statement)
+    line = module.index.line_start(statement.lineno)
+    indent = module.text[line:start]
+    newline = _newline(module.text)
+    lines = []
+    for target in sorted(set(moved.values())):
+        names = [
+            _spelled(statement.names[i]) for i in sorted(moved) if moved[i] == target
+        ]
+        lines.append(f"from {target} import {', '.join(names)}")
+    if indent.strip():
+        return [Span(start, start, "; ".join(lines) + "; ")]
+    if after:
+        end = module.end(statement)
+        return [Span(end, end, "".join(f"{newline}{indent}{text}" for text in lines))]
+    return [Span(start, start, "".join(f"{text}{newline}{indent}" for text in lines))]
+
+
+def _spelled(alias: ast.alias) -> str:
+    return f"{alias.name} as {alias.asname}" if alias.asname else alias.name
+
+
+def _delete(module: Module, statement: Any) -> list[Span]:
+    """Delete a statement with its line, or leave `pass` where the block would be empty."""
+    start, end = module.span(statement)
+    parent = statement.parent
+    siblings = next(
+        block
+        for name in ("body", "orelse", "finalbody", "handlers")
+        if isinstance(block := getattr(parent, name, None), list) and statement in block
+    )
+    if isinstance(parent, (ast.Try, ast.If)) or len(siblings) == 1:
+        # An import on trial (try/except, if) tells the reader something; it stays.
+        return []
+    line = module.index.line_start(statement.lineno)
+    following = _next_line(module.text, end)
+    rest = module.text[end : following if following is not None else len(module.text)]
+    if module.text[line:start].strip() or rest.strip():
+        return []
+    if following is None:
+        return []
+    return [Span(line, following, "")]

@@ -1,0 +1,182 @@
+"""Place expressions that several edits share: in place once, through one assignment otherwise."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from porter.edit import Span
+from porter.module import Module
+from porter.rule import Edit, Finding, Shared, inline_text
+from porter.scope import Scope
+
+
+@dataclass
+class Placement:
+    """Replacements with all text settled, and the assignments that they brought along."""
+
+    spans: list[Span] = field(default_factory=list)
+    assignments: list[int] = field(default_factory=list)
+
+
+@dataclass
+class _Group:
+    shared: Shared
+    owner: ast.AST
+    edits: list[Edit] = field(default_factory=list)
+
+
+def place(module: Module, findings: Iterable[Finding]) -> Placement:
+    """Turn the edits of accepted findings into text replacements."""
+    edits = {(e.start, e.end, e.parts): e for f in findings for e in f.edits}
+    groups: dict[tuple[int, str], _Group] = {}
+    for edit in edits.values():
+        for part in edit.parts:
+            if isinstance(part, Shared):
+                owner = _owner(module, edit.start, part.level)
+                group = groups.setdefault(
+                    (id(owner), part.expression), _Group(part, owner)
+                )
+                group.edits.append(edit)
+    placement = Placement()
+    names: dict[tuple[int, str], str] = {}
+    for key, group in groups.items():
+        name = _assign(module, group, placement)
+        if name:
+            names[key] = name
+    for edit in edits.values():
+        text = "".join(_text(module, edit, part, names) for part in edit.parts)
+        placement.spans.append(Span(edit.start, edit.end, text))
+    return placement
+
+
+def _text(
+    module: Module, edit: Edit, part: str | Shared, names: dict[tuple[int, str], str]
+) -> str:
+    if isinstance(part, str):
+        return part
+    owner = _owner(module, edit.start, part.level)
+    name = names.get((id(owner), part.expression))
+    return name + part.tail if name else inline_text(part)
+
+
+def _owner(module: Module, offset: int, level: str) -> ast.AST:
+    """The function whose body holds `offset`, or the module."""
+    if level == "module":
+        return module.tree
+    best: Any = module.tree
+    size = len(module.text) + 1
+    for scope in module.root.descendants():
+        node: Any = scope.node
+        if scope.kind != "function":
+            continue
+        start, end = module.start(node.body[0]), module.end(node)
+        if start <= offset < end and end - start < size:
+            best, size = node, end - start
+    return best  # type: ignore[no-any-return]
+
+
+def _assign(module: Module, group: _Group, placement: Placement) -> str:
+    """Add an assignment for the group if it is worth one; return the variable's name."""
+    shared, owner = group.shared, group.owner
+    count = sum(1 for e in group.edits for p in e.parts if p == shared or _same(p, shared))
+    if shared.inline and count < 2:
+        return ""
+    anchor = _anchor(module, group)
+    if anchor is None:
+        return ""
+    name = _free_name(module, owner, shared.name)
+    newline = _newline(module.text)
+    indent = module.text[module.index.line_start(module.index.position(anchor)[0]) : anchor]
+    line = f"{name} = {shared.expression}{newline}{indent}"
+    if isinstance(owner, ast.Module) and shared.level == "module":
+        line = f"{name} = {shared.expression}{newline}"
+        if not _after_import(module, anchor):
+            line += newline
+    placement.spans.append(Span(anchor, anchor, line))
+    placement.assignments.append(anchor)
+    return name
+
+
+def _same(part: str | Shared, shared: Shared) -> bool:
+    return isinstance(part, Shared) and part.expression == shared.expression
+
+
+def _anchor(module: Module, group: _Group) -> int | None:
+    """Where the assignment can stand: the start of a line, before the first use."""
+    first = min(e.start for e in group.edits)
+    body: list[ast.stmt] = group.owner.body  # type: ignore[attr-defined]
+    if group.shared.level == "module":
+        return _module_anchor(module, first)
+    for statement in body:
+        start = _statement_start(module, statement)
+        if start <= first < max(module.end(statement), start + 1):
+            line = module.index.line_start(module.index.position(start)[0])
+            if module.text[line:start].strip():
+                return None  # shares its line with other code
+            return start
+    return None
+
+
+def _module_anchor(module: Module, first: int) -> int | None:
+    """Behind the last plain import before the first use at module level."""
+    last: ast.stmt | None = None
+    torchless = True
+    for statement in module.tree.body:
+        if _statement_start(module, statement) > first:
+            break
+        if isinstance(statement, (ast.Import, ast.ImportFrom)) and module.end(statement) <= first:
+            last, torchless = statement, False
+    if last is None or torchless:
+        return None
+    following = [s for s in module.tree.body if s.lineno > (last.end_lineno or last.lineno)]
+    if not following:
+        return None
+    if any(s is not last and s.lineno == last.lineno for s in module.tree.body):
+        return None
+    return _next_line(module.text, module.end(last))
+
+
+def _next_line(text: str, offset: int) -> int | None:
+    end = offset
+    while end < len(text) and text[end] not in "\r\n":
+        end += 1
+    if end >= len(text):
+        return None
+    return end + (2 if text.startswith("\r\n", end) else 1)
+
+
+def _after_import(module: Module, anchor: int) -> bool:
+    """Whether a blank line (or nothing) already follows the place of insertion."""
+    return module.text[anchor : anchor + 1] in ("", "\n", "\r")
+
+
+def _statement_start(module: Module, statement: Any) -> int:
+    decorators = getattr(statement, "decorator_list", None)
+    if decorators:
+        # The "@" stands before the decorator's expression.
+        return module.text.rfind("@", 0, module.start(decorators[0]))
+    return module.start(statement)
+
+
+def _free_name(module: Module, owner: ast.AST, wish: str) -> str:
+    scope: Scope = module.scopes[id(owner)]
+    candidates = [wish, f"accelerator_{wish}", f"_{wish}"]
+    candidates += [f"{wish}_{n}" for n in range(2, 100)]
+    taken: set[str] = set()
+    for inner in scope.descendants():
+        taken.update(inner.bindings)
+        taken.update(inner.loads)
+        taken.update(inner.globals)
+    if scope.kind == "module":
+        taken |= module.names
+    return next(c for c in candidates if c not in taken)
+
+
+def _newline(text: str) -> str:
+    at = text.find("\n")
+    if at > 0 and text[at - 1] == "\r":
+        return "\r\n"
+    return "\r" if at < 0 and "\r" in text else "\n"

@@ -1,0 +1,50 @@
+"""What code is migrated to, and the lowest torch version the result must run on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+#: The accelerator API: https://docs.pytorch.org/docs/stable/accelerator.html (since torch 2.6).
+ACCELERATOR_SINCE = (2, 6)
+#: torch loads an installed backend (torch_npu) on `import torch` since 2.5:
+#: https://docs.pytorch.org/tutorials/unstable/python_extension_autoload.html
+AUTOLOAD_SINCE = (2, 5)
+#: The version taken when a project names none that has the accelerator API; 2.9 brought the
+#: memory functions (torch/accelerator/memory.py).
+DEFAULT_MIN_TORCH = (2, 9)
+
+NAMES = ("accelerator", "npu")
+
+
+@dataclass(frozen=True)
+class Target:
+    """The target of a migration.
+
+    Args:
+        name: "accelerator" (any device through torch.accelerator) or "npu" (torch_npu).
+        min_torch: lowest torch version to support, (major, minor).
+    """
+
+    name: str
+    min_torch: tuple[int, int] = DEFAULT_MIN_TORCH
+
+    @property
+    def agnostic(self) -> bool:
+        """Whether the result must run on any device, a CPU-only machine included."""
+        return self.name == "accelerator"
+
+    def has(self, since: str | tuple[int, int]) -> bool:
+        """Whether something that exists since `since` may be used."""
+        return self.min_torch >= (version(since) if isinstance(since, str) else since)
+
+
+def version(text: str) -> tuple[int, int]:
+    """Read "2.9" or "2.9.1" as (2, 9).
+
+    Raises:
+        ValueError: the text is not a version.
+    """
+    parts = text.strip().split(".")
+    if len(parts) < 2:
+        raise ValueError(f"not a torch version: {text!r} (write it like 2.9)")
+    return int(parts[0]), int(parts[1])
