@@ -116,7 +116,8 @@ def _index(pairs: Iterable[tuple[str, Rule]]) -> dict[str, list[Rule]]:
 def _modules() -> list[object]:
     """The rule modules shipped with porter, then those of installed packs."""
     package = importlib.import_module("porter.rewrites")
-    modules: list[object] = [
+    modules: list[object] = [importlib.import_module("porter.own")]
+    modules += [
         importlib.import_module(f"porter.rewrites.{info.name}")
         for info in sorted(pkgutil.iter_modules(package.__path__), key=lambda i: i.name)
     ]

@@ -15,7 +15,7 @@ import re
 import sys
 import unicodedata
 import warnings
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -47,7 +47,7 @@ TemplateStr = _ast_type("TemplateStr", ast.expr, "values")
 Interpolation = _ast_type("Interpolation", ast.expr, "value", "str", "conversion", "format_spec")
 
 
-@dataclass
+@dataclass(frozen=True)
 class Conversion:
     """The tree of a text, and the constructs in it that the running Python does not know."""
 
@@ -66,7 +66,10 @@ def parse_newer(text: str) -> ast.Module | None:
 
 
 def convert(text: str) -> Conversion | None:
-    """Return the converted LibCST tree of ``text``, None if LibCST cannot parse it."""
+    """Return the converted LibCST tree of ``text``, None if LibCST cannot parse it.
+
+    Raises RecursionError for source too deep for the running thread.
+    """
     clean = _CleanText.of(text)
     try:
         module = cst.parse_module(clean.text)
@@ -76,11 +79,16 @@ def convert(text: str) -> Conversion | None:
         if type(error).__name__ != "PanicException":  # the Rust parser's own failure
             raise
         return None
-    if module.code != clean.text:
+    aligned = clean.aligned(module.code)
+    if aligned is None:
         return None  # then no position could be trusted
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # invalid escapes: not for us to say
-        return _Converter(module, clean).module()
+        try:
+            return _Converter(module, aligned).module()
+        except (SyntaxError, ValueError, KeyError):
+            # A literal that LibCST does not look into, such as "\\x", or a node it is too new for.
+            return None
 
 
 # --- positions ------------------------------------------------------------------------------
@@ -99,7 +107,8 @@ class _CleanText:
 
     LibCST drops a byte order mark, miscounts a form feed in an indent, and does not keep every
     lone ``\r``. All of these stand at the start or the end of a line, so the line number and the
-    number of bytes removed from the start of the line lead back.
+    number of bytes removed from the start of the line lead back. It also loses some spaces, as
+    those of ``except X :``; they are found by comparing its code with the text.
     """
 
     text: str
@@ -107,6 +116,8 @@ class _CleanText:
     """Byte offset in ``text`` of each line."""
     removed: list[int]
     """Number of bytes removed from the start of each line."""
+    gaps: dict[int, list[int]] = field(default_factory=dict)
+    """For the lines where LibCST lost whitespace: the byte columns in ``text`` where it stood."""
 
     @classmethod
     def of(cls, original: str) -> _CleanText:
@@ -127,7 +138,44 @@ class _CleanText:
     def position(self, offset: int) -> tuple[int, int]:
         """Return (lineno, col_offset) in the original of a byte offset in ``text``."""
         line = bisect_right(self.starts, offset)
-        return line, offset - self.starts[line - 1] + self.removed[line - 1]
+        column = offset - self.starts[line - 1]
+        lost = bisect_left(self.gaps[line], column) if line in self.gaps else 0
+        return line, column + lost + self.removed[line - 1]
+
+    def aligned(self, code: str) -> _CleanText | None:
+        """Return the text for ``code``, LibCST's rendering of ``text``.
+
+        None if they differ in more than the whitespace that LibCST loses.
+        """
+        if code == self.text:
+            return self
+        lines, rendered = self.text.split("\n"), code.split("\n")
+        if len(lines) != len(rendered):
+            return None
+        gaps: dict[int, list[int]] = {}
+        starts, size = list[int](), 0
+        for number, (line, kept) in enumerate(zip(lines, rendered, strict=True), 1):
+            starts.append(size)
+            size += _size(kept) + 1
+            if line != kept:
+                lost = _lost_whitespace(line, kept)
+                if lost is None:
+                    return None
+                gaps[number] = lost
+        return _CleanText(code, starts, self.removed, gaps)
+
+
+def _lost_whitespace(line: str, kept: str) -> list[int] | None:
+    """Return the byte columns in ``kept`` where characters of ``line`` are missing."""
+    lost, position = list[int](), 0
+    for char in line:
+        if kept[position : position + 1] == char:
+            position += 1
+        elif char in " \t\f":
+            lost.append(_size(kept[:position]))
+        else:
+            return None
+    return lost if position == len(kept) else None
 
 
 def _leading_cuts(text: str) -> dict[int, int]:
@@ -162,6 +210,7 @@ class _Converter:
         self._source = clean.text.encode("utf-8", "surrogatepass")
         wrapper = MetadataWrapper(module, unsafe_skip_copy=True)
         self._spans = wrapper.resolve(ByteSpanPositionProvider)
+        self._semicolon_after: dict[ast.AST, int] = {}
         self.newer: list[str] = []
 
     def module(self) -> Conversion:
@@ -244,7 +293,7 @@ class _Converter:
         found: list[Any] = []
         for node in nodes:
             if isinstance(node, cst.SimpleStatementLine):
-                found.extend(_STATEMENTS[type(small)](self, small) for small in node.body)
+                found.extend(self.small_statements(node.body))
             else:
                 found.append(_STATEMENTS[type(node)](self, node))
         return found
@@ -256,8 +305,15 @@ class _Converter:
         if isinstance(node, cst.Else | cst.Finally):
             node = node.body
         if isinstance(node, cst.SimpleStatementSuite):
-            return [_STATEMENTS[type(small)](self, small) for small in node.body]
+            return self.small_statements(node.body)
         return self.statements(node.body)
+
+    def small_statements(self, nodes: Sequence[cst.BaseSmallStatement]) -> list[Any]:
+        """Convert the statements of one line."""
+        found = [_STATEMENTS[type(node)](self, node) for node in nodes]
+        if isinstance(nodes[-1].semicolon, cst.Semicolon):
+            self._semicolon_after[found[-1]] = self.span(nodes[-1].semicolon)[1]
+        return found
 
     def compound(self, kind: type[_N], node: cst.CSTNode, last: str, /, **fields: Any) -> _N:
         """Return a compound statement that ends where its last statement ends.
@@ -265,9 +321,15 @@ class _Converter:
         ``last`` names the fields that hold statements, the last one in the text first.
         """
         made = self.make(kind, node, **fields)
-        final = next(fields[name][-1] for name in last.split() if fields[name])
-        made.end_lineno, made.end_col_offset = final.end_lineno, final.end_col_offset  # type: ignore[attr-defined]
+        self.end_with(made, next(fields[name][-1] for name in last.split() if fields[name]))
         return made
+
+    def end_with(self, node: Any, last: Any) -> None:
+        """Let a compound statement end with its last statement and the semicolon after that."""
+        node.end_lineno, node.end_col_offset = last.end_lineno, last.end_col_offset
+        if last in self._semicolon_after:
+            end = self._clean.position(self._semicolon_after[last])
+            node.end_lineno, node.end_col_offset = end
 
 
 def _with_context(node: ast.AST, context: type[ast.expr_context]) -> ast.AST:
@@ -665,7 +727,8 @@ def _joined(c: _Converter, node: cst.CSTNode, literals: Sequence[Any]) -> ast.ex
         c.needs(14, "a template string")
     elif sys.version_info < (3, 12) and not _parses(c.source(*c.span(node))):
         c.newer.append("an f-string of PEP 701")
-    return c.make(TemplateStr if is_template else ast.JoinedStr, node, values=values)
+    kind: type[ast.expr] = TemplateStr if is_template else ast.JoinedStr
+    return c.make(kind, node, values=values)
 
 
 def _parses(expression: str) -> bool:
@@ -700,7 +763,8 @@ def _replacement_field(c: _Converter, literal: Any, part: Any, is_template: bool
             conversion = ord("r")
     spec = None
     if part.format_spec is not None:
-        values = _string_parts(c, literal, part.format_spec, is_template, in_spec=True)
+        # Also the spec of a template's field is an ordinary f-string.
+        values = _string_parts(c, literal, part.format_spec, is_template=False, in_spec=True)
         spec = c.make(ast.JoinedStr, part, values=values)
     fields = {"value": c.expression(part.expression), "conversion": conversion, "format_spec": spec}
     if is_template:
@@ -1046,8 +1110,7 @@ def _match(c: _Converter, node: cst.Match) -> ast.stmt:
         body = c.body(case.body)
         cases.append(c.make(ast.match_case, None, pattern=pattern, guard=guard, body=body))
     made = c.make(ast.Match, node, subject=c.expression(node.subject), cases=cases)
-    final = cases[-1].body[-1]
-    made.end_lineno, made.end_col_offset = final.end_lineno, final.end_col_offset
+    c.end_with(made, cases[-1].body[-1])
     return made
 
 
@@ -1069,10 +1132,15 @@ def _match_element(c: _Converter, node: Any) -> ast.pattern:
 
 @_converts(_PATTERNS, cst.MatchStar)
 def _match_star(c: _Converter, node: cst.MatchStar) -> ast.pattern:
-    start, end = c.span(node)
+    return c.make(ast.MatchStar, _match_star_span(c, node), name=_capture(node.name))
+
+
+def _match_star_span(c: _Converter, node: cst.MatchStar) -> _Span:
+    """Return the span of ``*name``; LibCST has no node for the name ``_`` and counts the comma."""
+    start = c.span(node)[0]
     if node.name is not None:
-        end = c.span(node.name)[1]
-    return c.make(ast.MatchStar, (start, end), name=_capture(node.name))
+        return start, c.span(node.name)[1]
+    return start, start + len("*") + c.code_size(node.whitespace_before_name) + len("_")
 
 
 def _capture(name: cst.Name | None) -> str | None:
@@ -1096,7 +1164,9 @@ def _elements_span_of_patterns(c: _Converter, elements: Sequence[Any]) -> _Span:
     start = c.span(first)[0] if isinstance(first, cst.MatchStar) else c.outer(first.value)[0]
     if isinstance(last.comma, cst.Comma):
         return start, c.span(last.comma)[1]
-    return start, c.span(last)[1] if isinstance(last, cst.MatchStar) else c.outer(last.value)[1]
+    if isinstance(last, cst.MatchStar):
+        return start, _match_star_span(c, last)[1]
+    return start, c.outer(last.value)[1]
 
 
 @_converts(_PATTERNS, cst.MatchMapping)

@@ -29,6 +29,22 @@ MAX_PASSES = 10
 RECURSION_LIMIT = 12_000
 
 
+class RuleProblem(Exception):
+    """A rule that raised an exception; `code` names it and the cause is the exception."""
+
+    def __init__(self, code: str, line: int) -> None:
+        """Keep the rule's code and the 1-based line of the site."""
+        super().__init__(code, line)
+        self.code = code
+        self.line = line
+
+    def __str__(self) -> str:
+        """Return one line without the file's name."""
+        cause = self.__cause__
+        what = f"{type(cause).__name__}: {cause}".splitlines()[0] if cause else "failed"
+        return f"rule {self.code} failed at line {self.line} ({what}); please report this"
+
+
 @dataclass(frozen=True)
 class Settled:
     """A finding with what became of it.
@@ -101,6 +117,7 @@ def analyse(
 
     Raises:
         SyntaxProblem: the text is not Python 3.
+        RuleProblem: a rule raised an exception.
     """
     if sys.getrecursionlimit() < RECURSION_LIMIT:
         sys.setrecursionlimit(RECURSION_LIMIT)
@@ -132,11 +149,18 @@ def find(module: Module, catalog: Catalog, target: Target) -> list[Finding]:
         for rule in rules:
             if target.name not in rule.targets:
                 continue
-            for finding in rule.check(site, target):
+            for finding in _checked(rule, site, target):
                 stamped = _stamp(finding, rule)
                 key = (rule.code, stamped.start, stamped.end, stamped.edits)
                 found.setdefault(key, stamped)
     return sorted(found.values(), key=lambda f: (f.start, f.end, f.rule))
+
+
+def _checked(rule: Rule, site: Site, target: Target) -> Iterator[Finding]:
+    try:
+        yield from rule.check(site, target)
+    except Exception as error:
+        raise RuleProblem(rule.code, getattr(site.node, "lineno", 1)) from error
 
 
 def _stamp(finding: Finding, rule: Rule) -> Finding:
@@ -201,7 +225,7 @@ def _name_sites(module: Module, catalog: Catalog) -> Iterator[tuple[Site, list[R
         while isinstance(node, ast.Attribute):
             node = node.value
         if isinstance(node, ast.Name):
-            if scope.owner(node.id) is None:
+            if scope.owner(node.id) is None and module.resolve_name(node.id, scope) is None:
                 continue
         elif not isinstance(node, ast.Call):
             continue

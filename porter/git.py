@@ -21,7 +21,6 @@ from pathlib import Path
 _TIMEOUT = 60  # seconds
 _SWITCHES = (
     "--no-pager",
-    "--literal-pathspecs",
     "--no-replace-objects",
     *("-c", "core.fsmonitor=false"),
     *("-c", "core.hooksPath=/dev/null"),

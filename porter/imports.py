@@ -98,6 +98,8 @@ def _consumed(
         return False
     if module.path.endswith("__init__.py") or _exported(module, local):
         return False
+    if local in module.facts.imported.get(module.dotted, ()):
+        return False
     return all(_covered(module.start(u), module.end(u), spans, local) for u in uses)
 
 

@@ -34,10 +34,15 @@ class ProjectFacts:
     Args:
         exports: for a module's dotted path, the qualified name behind each name it re-exports.
         methods: for a method name, the classes of the project that define it ("path:line Name").
+        imported: for a module's dotted path (as given to `Module`), the names that other files
+            import from it: their imports must stay even if this file no longer uses them.
+        uncertain: re-exported names ("package.module.name") that may mean something else.
     """
 
     exports: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     methods: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    imported: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    uncertain: frozenset[str] = frozenset()
 
 
 NO_FACTS = ProjectFacts()
@@ -199,7 +204,7 @@ class Module:
         """What the bare `name` stands for when read in `scope`."""
         owner = scope.owner(name)
         if owner is None:
-            return None
+            return self._from_star(name)
         key = (id(owner), name)
         if key not in self._bindings:
             self._bindings[key] = None
@@ -215,6 +220,14 @@ class Module:
         others = [b for b in bindings if b.kind != "import" and not _is_placeholder(b)]
         first = self.absolute(imports[0].target)
         return self._reexported(Resolved(first, len(targets) == 1 and not others))
+
+    def _from_star(self, name: str) -> Resolved | None:
+        """What a name bound nowhere means if a `from x import *` brings it; never certain."""
+        for binding in self.root.bindings.get("*", ()) if self.facts.exports else ():
+            base = self.absolute(binding.target)
+            if name in self.facts.exports.get(base, {}):
+                return self._reexported(Resolved(f"{base}.{name}", certain=False))
+        return None
 
     def _resolve_alias(self, owner: Scope, bindings: list[Binding], depth: int) -> Resolved | None:
         if len(bindings) != 1 or depth >= MAX_ALIASES or bindings[0].kind != "assign":
@@ -240,7 +253,7 @@ class Module:
             target = self.facts.exports.get(base, {}).get(last)
             if target is None:
                 break
-            found = Resolved(target, found.certain)
+            found = Resolved(target, found.certain and found.name not in self.facts.uncertain)
         return found
 
     # Spelling -------------------------------------------------------------------------------

@@ -362,10 +362,9 @@ class _Tree:
         if self._search.patterns.match(folder, folder=True):
             return False
         path = self._path(folder)
-        if path in self._search.given:
-            return False  # it has a turn of its own, as a root
         reason = self._folder_problem(folder, path, name)
-        if reason is not None and os.path.lexists(path):
+        # A folder that is given too has a turn of its own.
+        if reason is not None and os.path.lexists(path) and path not in self._search.given:
             self._skip(folder, reason)
         return reason is None
 

@@ -138,7 +138,7 @@ class Collector:
             value = getattr(node, name, None)
             if value.__class__ is list:
                 for item in value:
-                    if isinstance(item, ast.AST):
+                    if isinstance(item, ast.AST) and item.__class__ not in _SHARED:
                         item.parent = node  # type: ignore[attr-defined]
                         self._visit(item, scope)
             elif isinstance(value, ast.AST):

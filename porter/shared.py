@@ -92,8 +92,8 @@ def _assign(module: Module, group: _Group, placement: Placement) -> str:
     indent = module.text[module.index.line_start(module.index.position(anchor)[0]) : anchor]
     line = f"{name} = {shared.expression}{newline}{indent}"
     if isinstance(owner, ast.Module) and shared.level == "module":
-        line = f"{name} = {shared.expression}{newline}"
-        if not _after_import(module, anchor):
+        line = f"{newline}{name} = {shared.expression}{newline}"
+        if not _blank_follows(module, anchor):
             line += newline
     placement.spans.append(Span(anchor, anchor, line))
     placement.assignments.append(anchor)
@@ -121,22 +121,27 @@ def _anchor(module: Module, group: _Group) -> int | None:
 
 
 def _module_anchor(module: Module, first: int) -> int | None:
-    """Behind the last plain import before the first use at module level."""
+    """Behind the block of imports at the top, if that stands before the first use."""
     last: ast.stmt | None = None
-    torchless = True
     for statement in module.tree.body:
         if _statement_start(module, statement) > first:
             break
-        if isinstance(statement, (ast.Import, ast.ImportFrom)) and module.end(statement) <= first:
-            last, torchless = statement, False
-    if last is None or torchless:
+        if isinstance(statement, (ast.Import, ast.ImportFrom)):
+            last = statement
+        elif last is not None and not _holds_imports(statement):
+            break
+    if last is None or module.end(last) > first:
         return None
-    following = [s for s in module.tree.body if s.lineno > (last.end_lineno or last.lineno)]
-    if not following:
-        return None
-    if any(s is not last and s.lineno == last.lineno for s in module.tree.body):
+    if any(s is not last and s.lineno == last.end_lineno for s in module.tree.body):
         return None
     return _next_line(module.text, module.end(last))
+
+
+def _holds_imports(statement: ast.stmt) -> bool:
+    """`try: import x`, `if version: import y` and the like belong to the block of imports."""
+    return isinstance(statement, (ast.Try, ast.If)) and any(
+        isinstance(s, (ast.Import, ast.ImportFrom)) for s in statement.body
+    )
 
 
 def _next_line(text: str, offset: int) -> int | None:
@@ -148,7 +153,7 @@ def _next_line(text: str, offset: int) -> int | None:
     return end + (2 if text.startswith("\r\n", end) else 1)
 
 
-def _after_import(module: Module, anchor: int) -> bool:
+def _blank_follows(module: Module, anchor: int) -> bool:
     """Whether a blank line (or nothing) already follows the place of insertion."""
     return module.text[anchor : anchor + 1] in ("", "\n", "\r")
 

@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+import io
 import re
+import tokenize
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-_PORTER = re.compile(r"#\s*porter:\s*(?P<what>ignore|file-ignore)\s*(?:\[(?P<codes>[^\]]*)\])?")
+_PORTER = re.compile(
+    r"#\s*porter:\s*(?P<what>ignore|file-ignore)\b\s*(?:\[(?P<codes>[^\]]*)\])?", re.IGNORECASE
+)
 _NOQA = re.compile(r"#\s*noqa\s*:\s*(?P<codes>[A-Z]+\d+(?:[\s,]+[A-Z]+\d+)*)", re.IGNORECASE)
 _CODE = re.compile(r"[A-Z]+\d+\Z")
-_LINES = re.compile(r"\r\n|\r|\n")
+_MENTION = re.compile(r"#\s*(?:porter:|noqa\s*:)", re.IGNORECASE)
+_LAYOUT = {
+    tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT,
+    tokenize.ENCODING, tokenize.ENDMARKER,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Comment:
+    """A comment and the lines it speaks of, first to last, 1-based."""
+
+    text: str
+    line: int
+    first: int
+    last: int
 
 
 @dataclass
@@ -32,24 +52,25 @@ class Suppressions:
 
     @classmethod
     def read(cls, text: str) -> Suppressions:
-        """Read the comments of a text. A comment alone on its line covers the next line."""
-        if "porter:" not in text and "noqa" not in text.lower():
+        """Read the comments of a text.
+
+        A comment at the end of a statement covers the whole statement (the header of a compound
+        one); within a statement it covers its own line. A comment alone on its line covers the
+        statement that follows.
+        """
+        if not _MENTION.search(text):
             return cls()
         found = cls()
         malformed = []
-        for number, line in enumerate(_LINES.split(text), 1):
-            if "#" not in line:
-                continue
-            codes, scope, bad = _codes(line)
+        for comment in _comments(text):
+            codes, scope, bad = _codes(comment.text)
             if bad:
-                malformed.append(number)
-            if not codes:
-                continue
+                malformed.append(comment.line)
             if scope == "file-ignore":
                 found.whole += codes
-            else:
-                at = number + 1 if line.lstrip().startswith("#") else number
-                found.lines[at] = found.lines.get(at, ()) + codes
+                continue
+            for line in range(comment.first, comment.last + 1) if codes else ():
+                found.lines[line] = found.lines.get(line, ()) + codes
         found.malformed = tuple(malformed)
         return found
 
@@ -58,16 +79,52 @@ class Suppressions:
         return any(code.startswith(c) for c in (*self.whole, *self.lines.get(line, ())))
 
 
-def _codes(line: str) -> tuple[tuple[str, ...], str, bool]:
-    """The codes a line names, the form used, and whether a porter comment names none."""
-    found = _PORTER.search(line)
+def _comments(text: str) -> Iterator[_Comment]:
+    """The comments of a text, with the lines each speaks of."""
+    first = 0  # the first line of the statement under way; 0 between statements
+    own: list[tokenize.TokenInfo] = []  # comments alone on their lines, before the statement
+    inside: list[tokenize.TokenInfo] = []
+    for token in _tokens(text):
+        if token.type == tokenize.COMMENT:
+            (inside if first else own).append(token)
+        elif token.type == tokenize.NEWLINE and first:
+            last = token.start[0]
+            yield from (_Comment(t.string, t.start[0], first, last) for t in own)
+            for comment in inside:
+                line = comment.start[0]
+                spoken = (first, last) if line == last else (line, line)
+                yield _Comment(comment.string, line, *spoken)
+            first, own, inside = 0, [], []
+        elif token.type not in _LAYOUT and not first:
+            first = token.start[0]
+    for token in (*own, *inside):
+        yield _Comment(token.string, token.start[0], token.start[0], token.start[0])
+
+
+def _tokens(text: str) -> Iterator[tokenize.TokenInfo]:
+    """The tokens of a text, as far as they can be read.
+
+    Syntax newer than the running interpreter may stop the tokenizer; comments behind that place
+    silence nothing, so that findings are shown rather than hidden.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield from tokenize.generate_tokens(io.StringIO(text, newline="").readline)
+        except (tokenize.TokenError, SyntaxError, ValueError, RecursionError):
+            return
+
+
+def _codes(comment: str) -> tuple[tuple[str, ...], str, bool]:
+    """The codes a comment names, the form used, and whether a porter comment names none."""
+    found = _PORTER.search(comment)
     if found:
         codes = tuple(
             c.strip().upper() for c in re.split(r"[,\s]+", found["codes"] or "") if c.strip()
         )
         good = tuple(c for c in codes if _CODE.match(c))
-        return good, found["what"], not good or len(good) < len(codes)
-    noqa = _NOQA.search(line)
+        return good, found["what"].lower(), not good or len(good) < len(codes)
+    noqa = _NOQA.search(comment)
     if noqa:
         return tuple(c.upper() for c in re.split(r"[\s,]+", noqa["codes"]) if c), "ignore", False
     return (), "", False

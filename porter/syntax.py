@@ -262,6 +262,9 @@ def _depth(code: str) -> int:
     return max(deepest, elifs)
 
 
+_DEEP_STACK = threading.Lock()
+
+
 def _with_deep_stack(work: Callable[[], _T]) -> _T | None:
     """Run ``work`` where deep recursion, in C and in Python, does no harm.
 
@@ -278,15 +281,18 @@ def _with_deep_stack(work: Callable[[], _T]) -> _T | None:
         except BaseException as error:  # handed to the caller's thread below
             errors.append(error)
 
-    limit, size = sys.getrecursionlimit(), threading.stack_size(512 * 1024 * 1024)
-    sys.setrecursionlimit(max(limit, 30_000))
-    try:
-        thread = threading.Thread(target=target)
-        thread.start()
-        thread.join()
-    finally:
-        threading.stack_size(size)
-        sys.setrecursionlimit(limit)
+    with _DEEP_STACK:  # the two settings are those of the whole process
+        limit, size = sys.getrecursionlimit(), threading.stack_size(512 * 1024 * 1024)
+        sys.setrecursionlimit(max(limit, 30_000))
+        try:
+            thread = threading.Thread(target=target)
+            thread.start()
+            thread.join()
+        except RuntimeError:  # no room for such a stack: then no such work
+            return None
+        finally:
+            threading.stack_size(size)
+            sys.setrecursionlimit(limit)
     if errors:
         raise errors[0]
     return results[0]
@@ -341,7 +347,7 @@ def _python2_problem(what: str, line: int, column: int) -> SyntaxProblem:
 
 
 _MAY_BE_PYTHON2 = re.compile(
-    r"^[ \t]*(?:print[ \t]*>>|except[ \t]+[\w.]+[ \t]*,[ \t]*[a-z_]\w*[ \t]*:)", re.MULTILINE
+    r"^[ \t]*(?:print[ \t]*>>|except\b[^:\n]*,[ \t]*\w+[ \t]*:)", re.MULTILINE
 )
 
 
@@ -349,7 +355,8 @@ def _refuse_python2_that_parses(text: str, tree: ast.Module) -> None:
     """Raise for the two Python 2 forms that are valid, and wrong, in Python 3.
 
     ``print >>f, x`` shifts the function print, a TypeError; ``except X, e:`` (PEP 758, Python
-    3.14) also catches e, a name that such a file never binds.
+    3.14) also catches e, a name that such a file never binds; a tuple in a tuple of exceptions
+    is never right.
     """
     if not _MAY_BE_PYTHON2.search(text):
         return
@@ -358,7 +365,7 @@ def _refuse_python2_that_parses(text: str, tree: ast.Module) -> None:
         what = None
         if isinstance(node, ast.Expr) and _is_print_chevron(node.value):
             what = "print statement"
-        elif isinstance(node, ast.ExceptHandler) and _is_comma_handler(node, tree, text, lines):
+        elif isinstance(node, ast.ExceptHandler) and _is_comma_handler(node, tree, lines):
             what = "'except X, name:'"
         if what is not None:
             raise _python2_problem(what, *lines.position(lines.span(node)[0]))
@@ -375,16 +382,16 @@ def _is_print_chevron(value: ast.expr) -> bool:
     return False
 
 
-def _is_comma_handler(
-    node: ast.ExceptHandler, tree: ast.Module, text: str, lines: LineIndex
-) -> bool:
+def _is_comma_handler(node: ast.ExceptHandler, tree: ast.Module, lines: LineIndex) -> bool:
     caught = node.type
     if not isinstance(caught, ast.Tuple) or len(caught.elts) != 2 or node.name is not None:
         return False
-    last = caught.elts[1]
-    if not isinstance(last, ast.Name) or not last.id[:1].islower():
-        return False
-    return text[lines.span(caught)[0]] != "(" and last.id not in _bound_by_import_or_class(tree)
+    first, last = caught.elts
+    if not isinstance(last, ast.Name) or lines.span(last)[1] != lines.span(caught)[1]:
+        return False  # the tuple ends with its own parenthesis, or with a comma
+    if isinstance(first, ast.Tuple):
+        return True
+    return last.id[:1].islower() and last.id not in _bound_by_import_or_class(tree)
 
 
 def _bound_by_import_or_class(tree: ast.Module) -> set[str]:

@@ -9,9 +9,8 @@ ACCELERATOR_SINCE = (2, 6)
 #: torch loads an installed backend (torch_npu) on `import torch` since 2.5:
 #: https://docs.pytorch.org/tutorials/unstable/python_extension_autoload.html
 AUTOLOAD_SINCE = (2, 5)
-#: The version taken when a project names none that has the accelerator API; 2.9 brought the
-#: memory functions (torch/accelerator/memory.py).
-DEFAULT_MIN_TORCH = (2, 9)
+#: The version taken when a project names none that has the accelerator API: the lowest that does.
+DEFAULT_MIN_TORCH = (2, 6)
 
 NAMES = ("accelerator", "npu")
 

@@ -204,7 +204,7 @@ def copy_tree(
     copy = _Copy(Path(os.path.realpath(out)), {os.path.realpath(p): d for p, d in changes.items()})
     try:
         copy.target.mkdir(parents=True, exist_ok=True)
-        for root in roots:
+        for root in _outermost(roots):
             copy.add(root)
     except OSError as problem:
         name = problem.filename or out
@@ -232,6 +232,16 @@ def _check_out(roots: Sequence[Path], out: Path, force: bool) -> None:
         raise WriteProblem(f"{out}: is not empty; remove it, or force the copy")
 
 
+def _outermost(roots: Sequence[Path]) -> list[Path]:
+    """Return ``roots`` without those that lie within others."""
+    real = {root: Path(os.path.realpath(root)) for root in roots}
+    return [
+        root
+        for root, place in real.items()
+        if not any(place != other and place.is_relative_to(other) for other in real.values())
+    ]
+
+
 @dataclass
 class _Copy:
     """A copy under way: ``taken`` tells which file each place under ``target`` came from."""
@@ -251,10 +261,10 @@ class _Copy:
             return
         for relative in self._names(real):
             self._entry(relative, real)
+        copied = set(self.taken.values())
         for source in self.contents:  # explicitly named files may be ignored ones
-            relative = source[len(real) + 1 :]
-            if source.startswith(real + os.sep) and source not in self.taken.values():
-                self._file(relative.replace(os.sep, "/"), source)
+            if Path(source).is_relative_to(real) and source not in copied:
+                self._file(Path(source).relative_to(real).as_posix(), source)
 
     def _names(self, real: str) -> Iterator[str]:
         """Yield the names below ``real`` to copy, relative to it."""
@@ -339,30 +349,30 @@ class _Copy:
         if place is None:
             return
         text = os.readlink(source)  # noqa: PTH115 - a Path would tidy the text
-        if os.path.isabs(text):  # noqa: PTH117 - it would lead back to the original
+        lexical = os.path.normpath(f"{relative}/../{text}")
+        if os.path.isabs(text) or lexical.startswith(".."):  # noqa: PTH117
+            # It would lead back to the original.
             text = os.path.relpath(target, os.path.realpath(Path(source).parent))
         place.symlink_to(text)
         self.files += 1
 
     def _place(self, relative: str, source: str) -> Path | None:
         """Return the free place for ``relative``; None if ``source`` is there already."""
-        earlier = self.taken.setdefault(relative, source)
         place = self.target / relative
-        if earlier != source:
+        earlier = self.taken.get(relative)
+        if earlier == source:
+            return None
+        if earlier is not None:
             raise WriteProblem(
                 f"{place}: both {earlier} and {source} belong there; copy them apart"
             )
+        self.taken[relative] = source
         if os.path.lexists(place):
-            if relative in self._done:
-                return None
             if place.is_dir() and not place.is_symlink():
                 raise WriteProblem(f"{place}: a folder stands where a file belongs")
             place.unlink()
         self._make_folder(place.parent)
-        self._done.add(relative)
         return place
-
-    _done: set[str] = field(default_factory=set)
 
     def _make_folder(self, folder: Path) -> None:
         """Make ``folder`` within the target, going through no link."""

@@ -169,7 +169,8 @@ def introspection() -> ModuleType:
     """Return the script that reads names from torch's sources."""
     path = ROOT / "docs" / "tools" / "introspect_torch.py"
     spec = importlib.util.spec_from_file_location("introspect_torch", path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -199,11 +200,14 @@ def test_fields_are_valid(name: str) -> None:
     assert row["fate"] in FATES
     for key, value in row.items():
         if key in LISTS:
-            assert isinstance(value, list) and all(isinstance(item, str) for item in value)
+            assert isinstance(value, list)
+            assert all(isinstance(item, str) for item in value)
         elif key in FLAGS:
             assert isinstance(value, bool)
         else:
-            assert key in TEXTS and isinstance(value, str) and value, key
+            assert key in TEXTS, key
+            assert isinstance(value, str), key
+            assert value, key
         if key.endswith(("cpu", "cpu_cuda_build")):
             assert BEHAVIOUR.fullmatch(value), key
     assert ("accelerator" in row) == ("accelerator_since" in row) == ("accelerator_cpu" in row)

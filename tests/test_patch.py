@@ -37,8 +37,18 @@ CONTENT = st.builds(
     st.lists(LINES, max_size=30),
     st.sampled_from([b"\n", b""]),
 )
-NAMES = ["x.py", "a dir/x y.py", 'qu"ote.py', "tab\there.py", "back\\slash.py", "caf\u00e9/\u6771.py",
-         "line\nfeed.py", " lead.py", "b/x.py", "byte\udcff.py"]  # fmt: skip
+NAMES = [
+    "x.py",
+    "a dir/x y.py",
+    'qu"ote.py',
+    "tab\there.py",
+    "back\\slash.py",
+    "caf\u00e9/\u6771.py",
+    "line\nfeed.py",
+    " lead.py",
+    "b/x.py",
+    "byte\udcff.py",
+]
 
 
 def applied(tmp: Path, name: str, before: bytes, patch: bytes, *command: str) -> bytes:
@@ -95,7 +105,8 @@ def test_two_far_edits_make_two_small_hunks() -> None:
     patch = unified("x.py", b"".join(lines), b"".join(after))
     assert patch == (
         b"diff --git a/x.py b/x.py\n--- a/x.py\n+++ b/x.py\n"
-        b"@@ -3,7 +3,7 @@\n line 2\n line 3\n line 4\n-line 5\n+changed\n line 6\n line 7\n line 8\n"
+        b"@@ -3,7 +3,7 @@\n line 2\n line 3\n line 4\n-line 5\n+changed\n"
+        b" line 6\n line 7\n line 8\n"
         b"@@ -38,7 +38,7 @@\n line 37\n line 38\n line 39\n-line 40\n+changed too\n"
         b" line 41\n line 42\n line 43\n"
     )

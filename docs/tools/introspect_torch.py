@@ -104,7 +104,7 @@ TARGET_NAMES = {
         "torch/distributed/distributed_c10d.py",
         "get_default_backend_for_device",
     ),
-    "torch.get_autocast_dtype": ("torch/_C/_VariableFunctions.pyi", "get_autocast_dtype"),
+    "torch.get_autocast_dtype": ("torch/_C/__init__.pyi", "get_autocast_dtype"),
     "torch.get_device_module": ("torch/__init__.py", "get_device_module"),
     "torch.nn.attention.sdpa_kernel": ("torch/nn/attention/__init__.py", "sdpa_kernel"),
 }
@@ -125,11 +125,14 @@ PRIVATE_NAMES = (
     "torch.cuda.memory._snapshot",
 )
 
-#: Tensor types that the C++ part adds to ``torch.cuda.sparse``, so that no Python source shows them.
+#: Tensor types that the C++ part adds to ``torch.cuda.sparse``; no Python source shows them.
 SPARSE_TYPES = ("BFloat16", "Byte", "Char", "Double", "Float", "Half", "Int", "Long", "Short")
 
 #: Module-level assignments that are an implementation detail although they have no underscore.
 INCIDENTAL_CALLS = {"TypeVar", "ParamSpec", "getLogger", "NewType", "TypeAlias"}
+
+#: Names that every module of torch_npu may show because it imports them.
+INCIDENTAL_NAMES = {"classproperty", "torch", "torch_npu"}
 
 Facts = dict[str, dict[str, Any]]
 
@@ -483,13 +486,12 @@ def read_npu_names(path: Path) -> dict[str, list[str] | None]:
             continue
         last = name.rpartition(".")[2]
         listed = "__all__" in columns
-        if (last in sys.stdlib_module_names and last != "random") or last in ("torch", "torch_npu") or (
-            # What a module merely imports is not its interface; a few names of the package and
-            # of its ``backends`` are documented without being listed.
-            not listed and name.count(".") > 2 and ".backends." not in name
-        ):
+        if last in sys.stdlib_module_names and last != "random":
             continue
-        if not listed and (last in vars(typing) or last == "classproperty"):
+        # What a module merely imports is not its interface, but a few names of the package and
+        # of its ``backends`` are documented without being listed.
+        nested = name.count(".") > 2 and ".backends." not in name
+        if not listed and (nested or last in vars(typing) or last in INCIDENTAL_NAMES):
             continue
         short = name.removeprefix("torch_npu.")
         names[short] = None
@@ -539,6 +541,8 @@ def main() -> None:
     patches: dict[str, str] = {}
     for folder in options.folders:
         patch = folder.name
+        if not (folder / "torch").is_dir() or not version_key(patch):
+            parser.error(f"{folder}: needs the name of a version and an unpacked torch folder")
         version = minor(patch)
         if version in patches and version_key(patches[version]) > version_key(patch):
             continue
