@@ -617,13 +617,10 @@ def _call(c: _Converter, node: cst.Call) -> ast.expr:
     if isinstance(only, cst.GeneratorExp) and not only.lpar:
         # The parentheses of the call are those of the generator.
         start = c.outer(node.func)[1] + c.code_size(node.whitespace_after_func)
-        args = [c.make(ast.GeneratorExp, (start, c.span(node)[1]), **ast_fields(args[0]))]
+        args = [
+            c.make(ast.GeneratorExp, (start, c.span(node)[1]), **dict(ast.iter_fields(args[0])))
+        ]
     return c.make(ast.Call, node, func=c.expression(node.func), args=args, keywords=keywords)
-
-
-def ast_fields(node: ast.AST) -> dict[str, Any]:
-    """Return the fields of ``node`` by name."""
-    return dict(ast.iter_fields(node))
 
 
 def _call_arguments(c: _Converter, nodes: Iterable[cst.Arg]) -> tuple[list[Any], list[Any]]:
@@ -784,8 +781,6 @@ def _literal_text(source: str, opening: str, in_spec: bool) -> str:
     if not in_spec:
         braces = _RAW_BRACES if raw else _ESCAPE_OR_BRACES
         source = braces.sub(lambda match: match[0][0] if match[0] in "{{}}" else match[0], source)
-    if len(quote) == 1 and "\n" in source:
-        quote *= 3
     # The space keeps a last quote or backslash of the text apart from the closing quotes.
     text: str = ast.literal_eval(f"{'r' if raw else ''}{quote}{source} {quote}")
     return text[:-1]

@@ -145,7 +145,8 @@ def analyse(
 def find(module: Module, catalog: Catalog, target: Target) -> list[Finding]:
     """Every finding of every rule, in source order, without repeats."""
     found: dict[tuple[str, int, int, object], Finding] = {}
-    for site, rules in sites(module, catalog):
+    for bare, rules in sites(module, catalog):
+        site = replace(bare, target=target)
         for rule in rules:
             if target.name not in rule.targets:
                 continue

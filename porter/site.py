@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
 from porter.module import Module
 from porter.rule import Category, Edit, Finding, Safety, Shared
 from porter.scope import Scope
+from porter.targets import Target
+
+DEFAULT_TARGET = Target("accelerator")
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,7 @@ class Site:
         kind: "name" (resolved), "attribute" (unknown receiver), "string", "keyword", "import".
         name: the qualified name, for the kinds "name" and "import".
         certain: whether that name is its only possible meaning.
+        target: what the file is migrated to.
     """
 
     module: Module
@@ -30,6 +35,11 @@ class Site:
     kind: str
     name: str = ""
     certain: bool = True
+    target: Target = DEFAULT_TARGET
+
+    def at(self, node: Any, kind: str = "name", name: str = "") -> Site:
+        """The same place seen from another node of the same scope."""
+        return dataclasses.replace(self, node=node, kind=kind, name=name)
 
     # What stands there ------------------------------------------------------------------------
 

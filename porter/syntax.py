@@ -233,7 +233,7 @@ def _mask(text: str) -> str:
 _MAX_BRACKETS = 200
 _MAX_DEPTH = 3000
 _DEPTH_TOKEN = re.compile(
-    r"[(\[{]|[)\]}]|,|[\r\n;]|\b(?:not|and|or|if|else|elif|lambda|await|in|is)\b|[-+*/%@&|^~.<>:]"
+    r"\\[\r\n]+|[(\[{]|[)\]}]|,|[\r\n;]|\b(?:not|and|or|if|else|elif|lambda|await|in|is)\b|[-+*/%@&|^~.<>:]"
 )
 
 

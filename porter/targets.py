@@ -9,8 +9,9 @@ ACCELERATOR_SINCE = (2, 6)
 #: torch loads an installed backend (torch_npu) on `import torch` since 2.5:
 #: https://docs.pytorch.org/tutorials/unstable/python_extension_autoload.html
 AUTOLOAD_SINCE = (2, 5)
-#: The version taken when a project names none that has the accelerator API: the lowest that does.
-DEFAULT_MIN_TORCH = (2, 6)
+#: The version taken when a project names none that has the accelerator API. 2.6 has it too, but
+#: there `current_accelerator()` raises where it is None since 2.7 (torch/accelerator/__init__.py).
+DEFAULT_MIN_TORCH = (2, 7)
 
 NAMES = ("accelerator", "npu")
 

@@ -368,6 +368,18 @@ def torch_at(site: Site) -> tuple[str, tuple[str, ...]] | None:
     return None if name is None else (name, site.needs("torch"))
 
 
+#: `current_accelerator()` returns None without an accelerator since 2.7; torch 2.6 raises.
+NONE_SINCE = "2.7"
+
+
+def _cpu_safe(torch: str, target: Target) -> str:
+    """A torch.device on every machine."""
+    if target.has(NONE_SINCE):
+        return f'{torch}.{CURRENT} or {torch}.device("cpu")'
+    available = f"{torch}.accelerator.is_available()"
+    return f'{torch}.{CURRENT} if {available} else {torch}.device("cpu")'
+
+
 def device_expression(site: Site) -> Spelled | None:
     """The accelerator's device, or None where there is none: for calls that take a device.
 
@@ -380,7 +392,11 @@ def device_expression(site: Site) -> Spelled | None:
     if found is None:
         return None
     torch, imports = found
-    return Spelled(Shared("device", f"{torch}.{CURRENT}"), imports)
+    short = f"{torch}.{CURRENT}"
+    if site.target.has(NONE_SINCE):
+        return Spelled(Shared("device", short), imports)
+    # Hoisted, the line may run where the original did not ask for CUDA.
+    return Spelled(Shared("device", _cpu_safe(torch, site.target), inline_text=short), imports)
 
 
 def safe_device_expression(site: Site) -> Spelled | None:
@@ -389,7 +405,7 @@ def safe_device_expression(site: Site) -> Spelled | None:
     if found is None:
         return None
     torch, imports = found
-    return Spelled(f'{torch}.{CURRENT} or {torch}.device("cpu")', imports)
+    return Spelled(_cpu_safe(torch, site.target), imports)
 
 
 def type_expression(site: Site, *, in_string: bool = False, reuse: bool = True) -> Spelled | None:
@@ -405,7 +421,7 @@ def type_expression(site: Site, *, in_string: bool = False, reuse: bool = True) 
         return Spelled(f"{torch}.{CURRENT}.type", imports)
     if in_string and not _can_hoist(site.module):
         return None
-    expression = f'({torch}.{CURRENT} or {torch}.device("cpu")).type'
+    expression = f"({_cpu_safe(torch, site.target)}).type"
     return Spelled(Shared("device_type", expression, "module", inline=not in_string), imports)
 
 

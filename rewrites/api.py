@@ -212,7 +212,7 @@ def _row_of(site: Site) -> tuple[Site, Row] | None:
     while True:
         known = row(name)
         if known is not None:
-            return Site(site.module, node, site.scope, site.kind, name, site.certain), known
+            return site.at(node, site.kind, name), known
         if not isinstance(node, ast.Attribute):
             return None
         node, name = node.value, name.rpartition(".")[0]

@@ -492,7 +492,9 @@ def _string_method(site: Site) -> str:
     return ""
 
 
-def _accelerator_string(site: Site, found: Sink, safety: Safety, reason: str) -> Finding:
+def _accelerator_string(
+    site: Site, found: Sink, safety: Safety, reason: str
+) -> Finding:
     index = site.node.value.partition(":")[2]
     spelled: Spelled | None
     if index:
@@ -510,10 +512,7 @@ def _accelerator_string(site: Site, found: Sink, safety: Safety, reason: str) ->
         spelled = type_expression(site)
     if spelled is None:
         return site.gap(NAME_TAKEN)
-    part = spelled.part
-    if isinstance(part, Shared) and found.kind == "device" and not found.stops and not part.tail:
-        part = part
-    return site.replace(part, safety=safety, reason=reason, imports=spelled.imports)
+    return site.replace(spelled.part, safety=safety, reason=reason, imports=spelled.imports)
 
 
 def _indexed(site: Site, found: Sink) -> Spelled | None:
@@ -535,7 +534,7 @@ def _constructor(site: Site) -> Finding:
             return site.gap(NAME_TAKEN)
         return site.replace(spelled.part, imports=spelled.imports)
     span = module.span(call)
-    around = Site(module, call, site.scope, "name")
+    around = site.at(call)
     goes = sink(module, call)
     if goes.kind == "device":
         device = device_expression(around)
@@ -656,7 +655,9 @@ def _comparison(site: Site, target: Target, node: Any) -> Iterator[Finding]:
     yield _accelerator_comparison(site, node, guards)
 
 
-def _accelerator_comparison(site: Site, node: Any, guards: tuple[int, int] | None) -> Finding:
+def _accelerator_comparison(
+    site: Site, node: Any, guards: tuple[int, int] | None
+) -> Finding:
     module = site.module
     torch = torch_at(site)
     if torch is None:
@@ -904,7 +905,7 @@ def _index_string(
 ) -> Finding:
     module = site.module
     in_f = isinstance(whole, ast.JoinedStr)
-    around = Site(module, whole, site.scope, "string")
+    around = site.at(whole, "string")
     if found.stops:
         torch = torch_at(site)
         spelled = None if torch is None else Spelled(f"{torch[0]}.{CURRENT}.type", torch[1])

@@ -175,6 +175,8 @@ def spans(text: str, *kinds: str) -> list[str]:
         ("u'a' f'{x}'", ["a"], ["x"]),
         ("f'{ x , }{ *y, z }'", [], ["x", "y", "z"]),
         ("F'{x:{y:{z}}}'", [], ["x", "y", "z"]),
+        ("f'{x:{{y}}}z'", ["z"], ["x", "y"]),
+        ("f'{a}}}{{{b}'", ["}}{{"], ["a", "b"]),
     ],
 )
 def test_parts_of_fstrings(text: str, constants: list[str], names: list[str]) -> None:
@@ -188,6 +190,17 @@ def test_convention_of_fstring_nodes() -> None:
     assert spans(text, "FormattedValue") == ["{b!r:>{c}}", "{c}"]
     assert spans("f'{ a, b }'", "Tuple") == ["a, b"]
     assert spans("f'{ (a, b) }'", "Tuple") == ["(a, b)"]
+
+
+def test_nothing_in_an_fstring_is_exact_where_tree_and_text_disagree(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(syntax._FStringScanner, "literals", lambda self, start, end: [])
+    joined = next(node for node in ast.walk(parse("f'a{b.c}'")) if isinstance(node, ast.JoinedStr))
+    assert exact_span(joined)
+    inside = [node for node in ast.walk(joined) if isinstance(node, ast.expr) and node != joined]
+    assert len(inside) == 4
+    assert not any(map(exact_span, inside))
 
 
 def test_nodes_without_position_are_not_exact() -> None:
@@ -306,7 +319,8 @@ class B:
     "slices": "a[:], a[::], a[b:], a[ : c ], a[d:(e):f]\na[1:2, ..., None], a[(b):(c)], a[b,]\n",
     "calls": "f(); f(a,); f(x for x in y); f ( x for x in y ); f((x for x in y))\nf(a=(b), c=d)\n",
     "class calls": "class A(B, *C, k=1, **E): pass\nclass F(): pass\n",
-    "comparisons": "a < b <= (c) != d not in e is not f\nnot a\na and b and c or d or (e or f)\n",
+    "comparisons": "a < b <= (c) != d not in e is not f\nnot a\n",
+    "and, or": "a and b and c or d or (e or f)\n(a or b) or c\na or (b or c)\n",
     "comprehensions": """
 [a async for (a) in b if c if (d) for e, f in g]
 {a: b for a in c}
@@ -526,6 +540,7 @@ DEEP = 20_000
         "not " * 10 * DEEP + "1 2",
         "type X[T: int = 1] = 1; x = 1 2; " + "lambda: " * DEEP + "1",
         "if a b: pass\n" + "elif a: pass\n" * DEEP,
+        "type X = int; x = " + "-\\\n" * DEEP + "1 2",
     ],
 )
 def test_deep_nesting_is_a_problem_and_no_crash(text: str) -> None:
