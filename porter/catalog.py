@@ -7,10 +7,13 @@ import importlib
 import importlib.metadata
 import pkgutil
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
-from porter.rule import Rule
+from porter.rule import Finding, Rule
+from porter.site import Site
+
+Review = Callable[[Site, Finding], Finding]
 
 ENTRY_POINTS = "porter.rewrites"
 CODE = re.compile(r"[A-Z]{3,6}\d{3}\Z")
@@ -29,12 +32,14 @@ class Catalog:
         marker: bytes that a file must hold for any rule to look at it (a regular expression).
         exported: prefixes of qualified names that other files of a project may re-export.
         methods: method names whose definition in a project changes what rules may assume.
+        reviews: functions (Site, Finding) -> Finding that see every rewrite before it is accepted.
     """
 
     rules: tuple[Rule, ...]
     marker: re.Pattern[bytes]
     exported: tuple[str, ...] = ()
     methods: tuple[str, ...] = ()
+    reviews: tuple[Review, ...] = ()
 
     @functools.cached_property
     def exact(self) -> dict[str, list[Rule]]:
@@ -92,7 +97,7 @@ class Catalog:
             for r in self.rules
             if _best(r.code, select or ("ALL",)) > _best(r.code, ignore)
         )
-        return Catalog(chosen, self.marker, self.exported, self.methods)
+        return replace(self, rules=chosen)
 
 
 def _best(code: str, prefixes: Sequence[str]) -> int:
@@ -136,7 +141,7 @@ def _modules() -> list[object]:
 def collect(modules: Iterable[object]) -> Catalog:
     """Build a catalog from modules that hold `Rule` objects.
 
-    A module may also hold MARKERS (byte patterns), EXPORTED and METHODS.
+    A module may also hold MARKERS (byte patterns), EXPORTED, METHODS and REVIEWS.
 
     Raises:
         CatalogProblem: two rules share a code or name, or a code is malformed.
@@ -146,10 +151,12 @@ def collect(modules: Iterable[object]) -> Catalog:
     markers: list[str] = []
     exported: list[str] = []
     methods: list[str] = []
+    reviews: list[Review] = []
     for module in modules:
         markers += getattr(module, "MARKERS", ())
         exported += getattr(module, "EXPORTED", ())
         methods += getattr(module, "METHODS", ())
+        reviews += getattr(module, "REVIEWS", ())
         for value in vars(module).values():
             if not isinstance(value, Rule) or rules.get(value.code) is value:
                 continue
@@ -165,6 +172,7 @@ def collect(modules: Iterable[object]) -> Catalog:
         re.compile(pattern.encode()),
         tuple(sorted(set(exported))),
         tuple(sorted(set(methods))),
+        tuple(reviews),
     )
 
 

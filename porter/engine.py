@@ -151,7 +151,7 @@ def find(module: Module, catalog: Catalog, target: Target) -> list[Finding]:
             if target.name not in rule.targets:
                 continue
             for finding in _checked(rule, site, target):
-                stamped = _stamp(finding, rule)
+                stamped = _stamp(_reviewed(site, finding, catalog), rule)
                 key = (rule.code, stamped.start, stamped.end, stamped.edits)
                 found.setdefault(key, stamped)
     return sorted(found.values(), key=lambda f: (f.start, f.end, f.rule))
@@ -162,6 +162,14 @@ def _checked(rule: Rule, site: Site, target: Target) -> Iterator[Finding]:
         yield from rule.check(site, target)
     except Exception as error:
         raise RuleProblem(rule.code, getattr(site.node, "lineno", 1)) from error
+
+
+def _reviewed(site: Site, finding: Finding, catalog: Catalog) -> Finding:
+    for review in catalog.reviews:
+        if not finding.rewrites:
+            break
+        finding = review(site, finding)
+    return finding
 
 
 def _stamp(finding: Finding, rule: Rule) -> Finding:

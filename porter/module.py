@@ -80,6 +80,8 @@ class Module:
         self.attributes = walk.attributes
         self.imports = walk.imports
         self.names = walk.names
+        #: What rules work out once for a file.
+        self.memo: dict[str, Any] = {}
         self._resolved: dict[int, Resolved | None] = {}
         self._bindings: dict[tuple[int, str], Resolved | None] = {}
 

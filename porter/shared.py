@@ -13,6 +13,10 @@ from porter.rule import Edit, Finding, Shared, inline_text
 from porter.scope import Scope
 
 
+#: A line that grows beyond this shares its expression through an assignment even if used once.
+MAX_LINE = 100
+
+
 @dataclass
 class Placement:
     """Replacements with all text settled, and the assignments that they brought along."""
@@ -82,7 +86,7 @@ def _assign(module: Module, group: _Group, placement: Placement) -> str:
     """Add an assignment for the group if it is worth one; return the variable's name."""
     shared, owner = group.shared, group.owner
     count = sum(1 for e in group.edits for p in e.parts if p == shared or _same(p, shared))
-    if shared.inline and count < 2:
+    if shared.inline and count < 2 and not _too_long(module, group.edits[0]):
         return ""
     anchor = _anchor(module, group)
     if anchor is None:
@@ -100,6 +104,16 @@ def _assign(module: Module, group: _Group, placement: Placement) -> str:
     return name
 
 
+def _too_long(module: Module, edit: Edit) -> bool:
+    """Whether the line would grow beyond what reviewers read in one go."""
+    line = module.index.line_start(module.index.position(edit.start)[0])
+    end = edit.end
+    while end < len(module.text) and module.text[end] not in "\r\n":
+        end += 1
+    new = module.text[line : edit.start] + edit.text + module.text[edit.end : end]
+    return max(map(len, new.splitlines())) > MAX_LINE
+
+
 def _same(part: str | Shared, shared: Shared) -> bool:
     return isinstance(part, Shared) and part.expression == shared.expression
 
@@ -107,17 +121,52 @@ def _same(part: str | Shared, shared: Shared) -> bool:
 def _anchor(module: Module, group: _Group) -> int | None:
     """Where the assignment can stand: the start of a line, before the first use."""
     first = min(e.start for e in group.edits)
-    body: list[ast.stmt] = group.owner.body  # type: ignore[attr-defined]
+    last = max(e.start for e in group.edits)
     if group.shared.level == "module":
         return _module_anchor(module, first)
+    body: list[ast.stmt] = group.owner.body  # type: ignore[attr-defined]
+    while True:
+        statement = _holding(module, body, first)
+        if statement is None:
+            return None
+        inner = _inner_block(module, statement, first, last)
+        if inner is None:
+            return _line_start(module, statement)
+        body = inner
+
+
+def _holding(module: Module, body: list[ast.stmt], offset: int) -> ast.stmt | None:
     for statement in body:
         start = _statement_start(module, statement)
-        if start <= first < max(module.end(statement), start + 1):
-            line = module.index.line_start(module.index.position(start)[0])
-            if module.text[line:start].strip():
-                return None  # shares its line with other code
-            return start
+        if start <= offset < max(module.end(statement), start + 1):
+            return statement
     return None
+
+
+def _inner_block(
+    module: Module, statement: ast.stmt, first: int, last: int
+) -> list[ast.stmt] | None:
+    """The block of a branch that holds all uses; loops are not entered."""
+    if not isinstance(statement, (ast.If, ast.With, ast.Try)):
+        return None
+    for name in ("body", "orelse", "finalbody"):
+        block: list[ast.stmt] = getattr(statement, name, [])
+        if not block:
+            continue
+        start = _statement_start(module, block[0])
+        alone = _line_start(module, block[0]) is not None
+        if start <= first and last < module.end(block[-1]) and alone:
+            # `elif` is an `if` in an `else`: nothing can stand before it.
+            is_elif = name == "orelse" and module.text.startswith("elif", start)
+            return None if is_elif else block
+    return None
+
+
+def _line_start(module: Module, statement: ast.stmt) -> int | None:
+    """Where the statement starts, if it starts its line."""
+    start = _statement_start(module, statement)
+    line = module.index.line_start(module.index.position(start)[0])
+    return None if module.text[line:start].strip() else start
 
 
 def _module_anchor(module: Module, first: int) -> int | None:

@@ -36,6 +36,8 @@ TOO_OLD = (
     "have this rewritten"
 )
 
+TOLD_APART = "this code tells several accelerators apart; decide which branch the target takes"
+
 
 # Guards ---------------------------------------------------------------------------------------
 

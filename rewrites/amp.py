@@ -222,6 +222,11 @@ def _all_uses_follow(
         return False
     if any(constant.value == local for constant, _ in module.strings):
         return False  # __all__, getattr: someone else may call it
+    if local in module.facts.imported.get(module.dotted, ()):
+        return False  # other files call it with the signature it has here
+    found = module.resolve_name(local, scope)
+    if found is None or found.name != module.absolute(binding.target):
+        return False  # it comes through another file, whose import may stay
     silenced = Suppressions.read(module.text)
     if silenced.covers(code, alias.lineno):
         return False

@@ -200,6 +200,11 @@ def _by_table(site: Site, target: Target) -> Iterator[Finding]:
         yield site.gap("the name is replaced here; replace the target's instead", native_only=True)
     elif _redundant_seed(site, target):
         yield site.information("torch.manual_seed(...) above seeds every device already")
+    elif known.name.endswith("get_device_properties") and (field := _native_field(site)):
+        yield site.gap(
+            f"only name and total_memory mean the same on every device, not {field}",
+            native_only=True,
+        )
     elif not target.agnostic:
         yield from _npu(site, known, target)
     else:
@@ -396,6 +401,23 @@ def _annotation(site: Site, known: Row) -> Finding:
 
 def _gap(site: Site, known: Row) -> Finding:
     return site.gap(known.explanation or "no counterpart on the target", native_only=True)
+
+
+def _native_field(site: Site) -> str:
+    """A field of the device's properties that other devices lack or fill differently."""
+    call: Any = site.call
+    if call is None:
+        return ""
+    uses: list[Any] = [call]
+    parent = call.parent
+    if isinstance(parent, ast.Assign) and isinstance(parent.targets[0], ast.Name):
+        owner = site.scope.owner(parent.targets[0].id)
+        uses += list(owner.uses(parent.targets[0].id)) if owner else []
+    for use in uses:
+        around = use.parent
+        if isinstance(around, ast.Attribute) and around.attr not in ("name", "total_memory"):
+            return around.attr
+    return ""
 
 
 def _redundant_seed(site: Site, target: Target) -> bool:

@@ -18,6 +18,7 @@ from porter.targets import ACCELERATOR_SINCE, AUTOLOAD_SINCE, Target
 from ._flow import FOREIGN, TORCH_FAMILY, Sink, is_device_value, sink
 from ._match import (
     CURRENT,
+    TOLD_APART,
     TOO_OLD,
     Spelled,
     attribute_token,
@@ -577,7 +578,13 @@ def _constructor(site: Site) -> Finding:
             'import torch\n\ndef f(device):\n    if device.type == "cuda":\n        torch.backends.cudnn.benchmark = True\n',
             note="a branch around CUDA-only switches stays as it is",
         ),
-        keep('def f(device):\n    if device.type == "cuda":\n        return 1\n    if device.type == "mps":\n        return 2\n    return 0\n', finding=True),
+        change(
+            'def f(device):\n    if device.type == "cuda":\n        return 1\n    if device.type == "mps":\n        return 2\n    return 0\n',
+            None,
+            'def f(device):\n    if device.type == "npu":\n        return 1\n    if device.type == "mps":\n        return 2\n    return 0\n',
+            note="only its author knows which branch any other accelerator takes",
+        ),
+        keep('def f(device):\n    if device.type == "cuda":\n        return 1\n    if device.type == "npu":\n        return 2\n    return 0\n', finding=True),
         keep('def f(fish):\n    return fish == "barracuda"\n', finding=False),
     ],
 )
@@ -636,12 +643,8 @@ def _match_case(site: Site, target: Target) -> Iterator[Finding]:
 
 def _comparison(site: Site, target: Target, node: Any) -> Iterator[Finding]:
     guards = body_span(site.module, node)
-    if distinguishes(site):
-        yield site.gap(
-            "this code tells several accelerators apart; decide which branch the target takes",
-            category=Category.MANDATORY,
-            effort=3,
-        )
+    if target.agnostic and distinguishes(site):
+        yield site.gap(TOLD_APART, effort=3)
         return
     if not target.agnostic:
         if not site.module.exact(site.node):
@@ -774,7 +777,7 @@ def is_cuda_attribute(site: Site, target: Target) -> Iterator[Finding]:
         yield site.finding(Edit.of(*token, "is_npu"), guards=guards, imports=npu_import(target))
         return
     if distinguishes(site):
-        yield site.gap("this code tells several accelerators apart; decide which branch it takes", effort=3)
+        yield site.gap(TOLD_APART, effort=3)
         return
     yield _device_type_test(site, token, guards)
 

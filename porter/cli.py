@@ -1,0 +1,521 @@
+"""The command line: parses options, calls the rest, and maps what came of it to exit codes.
+
+Exit codes: 0 nothing is left that a person must do, 1 findings are left, 2 usage, configuration,
+or a file that could not be read, 130 interrupted. Everything heavy is imported within commands,
+so that `porter --help` is quick.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Sequence
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from porter.targets import NAMES
+
+if TYPE_CHECKING:
+    from porter.catalog import Catalog
+    from porter.report import Report
+    from porter.runner import Request, Run
+
+OK, FINDINGS, TROUBLE, INTERRUPTED = 0, 1, 2, 130
+
+app = typer.Typer(
+    name="porter",
+    help="Move device-bound PyTorch code to any accelerator, or to one other device.",
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class Mistake(Exception):
+    """A mistake of the user; the text is one line."""
+
+
+class Format(str, Enum):
+    """How `check` prints findings."""
+
+    CONCISE = "concise"
+    FULL = "full"
+    JSON = "json"
+    GITHUB = "github"
+
+
+class PageFormat(str, Enum):
+    """How rules are printed."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+def start(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line with these arguments (default: the program's own).
+
+    Returns:
+        The exit code.
+    """
+    try:
+        code = app(args=arguments, prog_name="porter", standalone_mode=False)
+    except KeyboardInterrupt:
+        return _error("interrupted; no further file is changed", INTERRUPTED)
+    except OSError as problem:
+        if problem.errno != errno.EPIPE:
+            raise
+        # The reader has gone (`| head`); keep Python from flushing into the closed pipe.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FINDINGS
+    except Exception as problem:
+        text = _one_line(problem)
+        if text is None:
+            raise
+        return _error(text, TROUBLE)
+    return code if isinstance(code, int) else OK
+
+
+def _one_line(problem: Exception) -> str | None:
+    """What to tell the user about a mistake of theirs; None for a mistake of porter."""
+    if hasattr(problem, "format_message"):  # raised by the option parser
+        return str(problem.format_message()).replace("\n", " ")
+    if type(problem).__name__ == "Abort":
+        return "interrupted"
+    from porter.catalog import CatalogProblem
+    from porter.config import ConfigProblem
+    from porter.project import UsageProblem
+    from porter.writing import WriteProblem
+
+    known = (Mistake, CatalogProblem, ConfigProblem, UsageProblem, WriteProblem)
+    return " ".join(str(problem).split()) if isinstance(problem, known) else None
+
+
+def _error(text: str, code: int) -> int:
+    print(f"error: {text}", file=sys.stderr)
+    return code
+
+
+# Options ----------------------------------------------------------------------------------------
+
+Paths = Annotated[
+    list[Path],
+    typer.Argument(metavar="PATH...", help="Files and folders; - reads standard input."),
+]
+TargetName = Annotated[
+    str | None,
+    typer.Option("--target", metavar="NAME", help=f"{' or '.join(NAMES)}. Default: {NAMES[0]}."),
+]
+MinTorch = Annotated[
+    str | None,
+    typer.Option(
+        "--min-torch",
+        metavar="X.Y|auto",
+        help="Lowest torch version to support; auto reads the project's requirements.",
+    ),
+]
+Unsafe = Annotated[
+    bool | None,
+    typer.Option("--unsafe/--safe", help="Also apply rewrites that may change behaviour."),
+]
+Select = Annotated[
+    list[str] | None,
+    typer.Option("--select", metavar="CODES", help="Only these rules, such as POR1,POR201."),
+]
+Ignore = Annotated[
+    list[str] | None, typer.Option("--ignore", metavar="CODES", help="Not these rules.")
+]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--exclude",
+        metavar="GLOB",
+        help="Leave out files and folders, as in a .gitignore; adds to the configuration.",
+    ),
+]
+ReportFile = Annotated[
+    Path | None, typer.Option("--report", metavar="FILE", help="Write all findings as JSON.")
+]
+StdinName = Annotated[
+    str, typer.Option("--stdin-filename", metavar="PATH", help="The path that - stands for.")
+]
+Jobs = Annotated[
+    str, typer.Option("-j", "--jobs", metavar="N|auto", help="Number of processes.")
+]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print results and errors only.")]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Name every place.")]
+
+
+@app.callback(invoke_without_command=True)
+def _program(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> int:
+    if version:
+        from porter import __version__
+
+        print(f"porter {__version__}")
+        raise typer.Exit(OK)
+    if context.invoked_subcommand is None:
+        print(context.get_help(), file=sys.stderr)
+        raise typer.Exit(TROUBLE)
+    return OK
+
+
+# migrate ----------------------------------------------------------------------------------------
+
+
+@app.command()
+def migrate(
+    paths: Paths,
+    target: TargetName = None,
+    min_torch: MinTorch = None,
+    diff: Annotated[
+        bool, typer.Option("--diff", help="Print a patch for `git apply`; write nothing.")
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="DIR", help="Write a migrated copy of the tree."),
+    ] = None,
+    unsafe: Unsafe = None,
+    allow_dirty: Annotated[
+        bool, typer.Option("--allow-dirty", help="Change files with uncommitted changes too.")
+    ] = False,
+    select: Select = None,
+    ignore: Ignore = None,
+    exclude: Exclude = None,
+    report: ReportFile = None,
+    stdin_filename: StdinName = "stdin.py",
+    jobs: Jobs = "auto",
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> int:
+    """Rewrite code in place, and say what is left for a person."""
+    if diff and output is not None:
+        raise Mistake("--diff and --output exclude each other")
+    request = _request(
+        paths, stdin_filename, target, min_torch, unsafe, select, ignore, exclude, jobs
+    )
+    if output is not None and request.stdin is not None:
+        raise Mistake("--output needs files, not standard input")
+    _check_report(report)
+    run = _run(request, quiet)
+    wrote = True
+    if request.stdin is not None:
+        _stdout(_patch(run, request) if diff else _only(run, request.stdin))
+    elif diff:
+        _stdout(_patch(run, request))
+        wrote = False
+    elif output is not None:
+        _copy(run, request, output)
+    else:
+        found = _in_place(run, allow_dirty)
+        if found is None:
+            return TROUBLE
+        run = found
+    return _finish(run, report, quiet, verbose, wrote)
+
+
+def _patch(run: Run, request: Request) -> bytes:
+    from porter.deliver import as_patch
+
+    return as_patch(run, request.stdin)
+
+
+def _only(run: Run, stdin: bytes) -> bytes:
+    return run.changed[0].after if run.changed else stdin
+
+
+def _copy(run: Run, request: Request, output: Path) -> None:
+    from porter.deliver import as_copy
+
+    copied = as_copy(run, request.paths, output)
+    for skipped in copied.skipped:
+        _note(f"not copied: {skipped.relative}: {skipped.reason}")
+
+
+def _in_place(run: Run, allow_dirty: bool) -> Run | None:
+    """Write the files; None if that was refused."""
+    from dataclasses import replace
+
+    from porter.deliver import Uncommitted, in_place
+
+    try:
+        written = in_place(
+            run,
+            allow_dirty=allow_dirty,
+            announce=lambda path: _note(f"undo with: git apply {path} (or patch -p1), "
+                                        f"in {path.parent.parent}"),
+        )  # fmt: skip
+    except Uncommitted as problem:
+        _error(
+            "nothing was written: these files have changes that are not committed "
+            "(commit or stash them, or pass --allow-dirty):",
+            TROUBLE,
+        )
+        for path in problem.paths:
+            print(f"  {path}", file=sys.stderr)
+        return None
+    return replace(run, report=run.report.without(written.failures))
+
+
+# check ------------------------------------------------------------------------------------------
+
+
+@app.command()
+def check(
+    paths: Paths,
+    target: TargetName = None,
+    min_torch: MinTorch = None,
+    unsafe: Unsafe = None,
+    select: Select = None,
+    ignore: Ignore = None,
+    exclude: Exclude = None,
+    report: ReportFile = None,
+    output_format: Annotated[
+        Format, typer.Option("--output-format", help="How to print findings.")
+    ] = Format.CONCISE,
+    statistics: Annotated[
+        bool, typer.Option("--statistics", help="Count findings by rule instead.")
+    ] = False,
+    exit_zero: Annotated[
+        bool, typer.Option("--exit-zero", help="Exit with 0 even if there are findings.")
+    ] = False,
+    stdin_filename: StdinName = "stdin.py",
+    jobs: Jobs = "auto",
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> int:
+    """Print what migrate would rewrite and leave; write nothing."""
+    from porter.rule import Status
+
+    request = _request(
+        paths, stdin_filename, target, min_torch, unsafe, select, ignore, exclude, jobs
+    )
+    _check_report(report)
+    run = _run(request, quiet)
+    _print_findings(run, output_format, statistics, verbose)
+    code = _finish(run, report, True, verbose, wrote=False)
+    rewritable = len(run.report.having(Status.REWRITTEN))
+    pending = len(run.report.pending)
+    if not quiet:
+        from porter.display import plural
+
+        print(
+            f"{plural(rewritable, 'site')} to rewrite ([*]: `porter migrate` does), "
+            f"{pending} left for a person.",
+            file=sys.stderr,
+        )
+    if code == OK and rewritable:
+        code = FINDINGS
+    return OK if exit_zero and code == FINDINGS else code
+
+
+def _print_findings(run: Run, form: Format, statistics: bool, verbose: bool) -> None:
+    from porter import display
+
+    catalog, ink = _catalog(), display.Ink(sys.stdout)
+    sites = display.findings(run.report, everything=verbose)
+    if form is Format.JSON:
+        from porter.report import as_json
+
+        print(as_json(run.report), end="")
+        return
+    if statistics:
+        for line in display.statistics(sites, catalog):
+            print(line)
+        return
+    for site in sites:
+        path = (run.base / site.path).as_posix()
+        if form is Format.GITHUB:
+            print(display.github(site, path, catalog))
+        else:
+            show = display.full if form is Format.FULL else display.concise
+            print(show(site, path, catalog, ink))
+
+
+# rules ------------------------------------------------------------------------------------------
+
+
+@app.command("rule")
+def rule_(
+    code: Annotated[str, typer.Argument(metavar="CODE", help="Code or name of a rule.")],
+    output_format: Annotated[PageFormat, typer.Option("--output-format")] = PageFormat.TEXT,
+) -> int:
+    """Explain a rule."""
+    from porter import display
+
+    catalog = _catalog()
+    found = catalog.get(code)
+    if found is None:
+        known = [name for r in catalog.rules for name in (r.code, r.name)]
+        raise Mistake(f"no rule is called {code!r}{_suggestion(code, known)}")
+    if output_format is PageFormat.JSON:
+        _print_json(display.rule_data(found))
+    else:
+        print(display.rule_page(found, display.Ink(sys.stdout)), end="")
+    return OK
+
+
+@app.command("rules")
+def rules_(
+    output_format: Annotated[PageFormat, typer.Option("--output-format")] = PageFormat.TEXT,
+) -> int:
+    """List all rules."""
+    from porter import display
+
+    catalog = _catalog()
+    if output_format is PageFormat.JSON:
+        _print_json([display.rule_data(r) for r in catalog.rules])
+    else:
+        print("\n".join(display.rule_lines(catalog.rules)))
+    return OK
+
+
+def _suggestion(word: str, known: Sequence[str]) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f"; did you mean {close[0]!r}?" if close else "; see `porter rules`"
+
+
+def _print_json(data: Any) -> None:
+    import json
+
+    print(json.dumps(data, indent=2))
+
+
+# Shared -----------------------------------------------------------------------------------------
+
+
+def _request(
+    paths: list[Path],
+    stdin_filename: str,
+    target: str | None,
+    min_torch: str | None,
+    unsafe: bool | None,
+    select: list[str] | None,
+    ignore: list[str] | None,
+    exclude: list[str] | None,
+    jobs: str,
+) -> Request:
+    """What to run: the configuration, and what the command line says instead."""
+    from dataclasses import replace
+
+    from porter import config
+    from porter.runner import Request
+
+    stdin = Path("-") in paths
+    if stdin and len(paths) > 1:
+        raise Mistake("- cannot be combined with other paths")
+    for path in paths if not stdin else ():
+        if not os.path.lexists(path):
+            raise Mistake(f"no such file or folder: {path}")
+    if target is not None and target not in NAMES:
+        known = ", ".join(NAMES)
+        raise Mistake(f"--target cannot be {target!r} (known: {known})")
+    settings = config.load([Path(stdin_filename)] if stdin else paths)
+    given: dict[str, object] = {
+        "target": target,
+        "min_torch": min_torch,
+        "unsafe": unsafe,
+        "select": _codes(select),
+        "ignore": _codes(ignore),
+    }
+    settings = replace(settings, **{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
+    return Request(
+        paths=() if stdin else tuple(dict.fromkeys(paths)),
+        settings=settings,
+        exclude=tuple(exclude or ()),
+        jobs=_jobs(jobs),
+        stdin=sys.stdin.buffer.read() if stdin else None,
+        stdin_name=stdin_filename,
+    )
+
+
+def _codes(values: list[str] | None) -> tuple[str, ...] | None:
+    if values is None:
+        return None
+    return tuple(code.strip() for value in values for code in value.split(",") if code.strip())
+
+
+def _jobs(text: str) -> int:
+    if text == "auto":
+        return 0
+    if text.isdecimal() and int(text) > 0:
+        return int(text)
+    raise Mistake(f"--jobs cannot be {text!r}: a number from 1, or auto")
+
+
+def _run(request: Request, quiet: bool) -> Run:
+    from porter.display import Bar
+    from porter.runner import run
+
+    bar = Bar(sys.stderr, quiet=quiet)
+    try:
+        done = run(request, bar)
+    finally:
+        bar.clear()
+    for note in done.notes:
+        _note(note)
+    if not quiet:
+        _note(f"min torch: {done.choice.text} ({done.choice.origin})")
+    if os.environ.get("PORTER_DEBUG"):
+        for trace in done.traces:
+            print(trace, end="", file=sys.stderr)
+    return done
+
+
+def _finish(run: Run, report: Path | None, quiet: bool, verbose: bool, wrote: bool) -> int:
+    """Write the report, print the summary, and return the exit code."""
+    if report is not None:
+        from porter.report import as_json
+        from porter.writing import write_atomic
+
+        write_atomic(report, as_json(run.report).encode(), expected=None)
+    if quiet:
+        for file in run.report.failed:
+            print(f"error: {(run.base / file.path).as_posix()}: {file.reason}", file=sys.stderr)
+    else:
+        from porter import display
+
+        prefix = "" if str(run.base) == "." else f"{run.base.as_posix()}/"
+        ink = display.Ink(sys.stderr)
+        for line in display.summary(
+            run.report, _catalog(), prefix, ink, wrote=wrote, verbose=verbose
+        ):
+            print(line, file=sys.stderr)
+    return _code(run.report)
+
+
+def _code(report: Report) -> int:
+    if report.failed:
+        return TROUBLE
+    return FINDINGS if report.pending else OK
+
+
+def _check_report(path: Path | None) -> None:
+    """Tell before a long run that its report could not be written."""
+    if path is None:
+        return
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise Mistake(f"--report: {path} cannot be written: its folder must exist")
+
+
+def _catalog() -> Catalog:
+    from porter.catalog import load
+
+    return load()
+
+
+def _note(text: str) -> None:
+    print(f"note: {text}", file=sys.stderr)
+
+
+def _stdout(data: bytes) -> None:
+    sys.stdout.flush()
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()

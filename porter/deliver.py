@@ -1,0 +1,184 @@
+"""Where the result of a run goes: into the files, into a copy of the tree, or into a patch."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from porter import git
+from porter.patch import unified
+from porter.runner import Changed, Run
+from porter.writing import Change, Copied, WriteProblem, copy_tree, undo_patch, write_atomic
+
+_CHANGED = "changed on disk during the run; left alone"
+
+
+class Uncommitted(Exception):
+    """Files to change hold work that git could not give back; `paths` are theirs, as shown."""
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        """Keep the paths."""
+        super().__init__(*paths)
+        self.paths = tuple(paths)
+
+
+@dataclass
+class Written:
+    """What became of the files to change.
+
+    Args:
+        undo: patches that take the changes back.
+        failures: reason by report path for what could not be written.
+        done: number of files written.
+    """
+
+    undo: list[Path] = field(default_factory=list)
+    failures: dict[str, str] = field(default_factory=dict)
+    done: int = 0
+
+
+def in_place(
+    run: Run, *, allow_dirty: bool, announce: Callable[[Path], None] = lambda path: None
+) -> Written:
+    """Write the new content into the files.
+
+    Content that git could not give back is saved as an undo patch first.
+
+    Args:
+        run: what to write.
+        allow_dirty: change files with uncommitted changes too.
+        announce: told of each undo patch before a file is touched.
+
+    Raises:
+        Uncommitted: nothing has been written.
+        WriteProblem: an undo patch could not be written, and so nothing else.
+    """
+    written = Written()
+    dirty = git.dirty(changed.file.path for changed in run.changed)
+    if dirty and not allow_dirty:
+        raise Uncommitted([shown(run, c.path) for c in run.changed if c.file.path in dirty])
+    ready: list[tuple[Changed, bytes]] = []
+    for changed in run.changed:
+        before = _before(changed)
+        if before is None:
+            written.failures[changed.path] = _CHANGED
+        else:
+            ready.append((changed, before))
+    for folder, changes in _to_undo(ready, dirty).items():
+        written.undo.append(undo_patch(changes, folder))
+        announce(written.undo[-1])
+    for changed, before in ready:
+        try:
+            write_atomic(changed.file.path, changed.after, expected=before, root=changed.file.root)
+            written.done += 1
+        except WriteProblem as problem:
+            prefix = f"{changed.file.path}: "
+            written.failures[changed.path] = problem.message.removeprefix(prefix)
+    return written
+
+
+def shown(run: Run, path: str) -> str:
+    """A report path as it is to be shown: relative to where the user is."""
+    return (run.base / path).as_posix()
+
+
+def _before(changed: Changed) -> bytes | None:
+    """The content the result was made from; None if the file has another now."""
+    try:
+        data = changed.file.path.read_bytes()
+    except OSError:
+        return None
+    return data if hashlib.sha256(data).hexdigest() == changed.digest else None
+
+
+def _to_undo(
+    ready: Iterable[tuple[Changed, bytes]], dirty: set[Path]
+) -> dict[Path, list[Change]]:
+    """What git cannot take back, by the folder that the patch will apply in."""
+    tops = _Tops()
+    found: dict[Path, list[Change]] = {}
+    for changed, before in ready:
+        path, top = changed.file.path, tops.of(changed.file.path)
+        if top is not None and path not in dirty:
+            continue
+        folder = top or changed.file.root
+        real, start = os.path.realpath(path), os.path.realpath(folder)
+        relative = Path(os.path.relpath(real, start)).as_posix()
+        found.setdefault(folder, []).append(Change(relative, before, changed.after))
+    return found
+
+
+class _Tops:
+    """The work trees of files, asking git once for each folder that holds a `.git`."""
+
+    def __init__(self) -> None:
+        self._known: dict[Path, Path | None] = {}
+
+    def of(self, path: Path) -> Path | None:
+        folder = Path(os.path.realpath(path)).parent
+        passed: list[Path] = []
+        top: Path | None = None
+        for here in (folder, *folder.parents):
+            if here in self._known:
+                top = self._known[here]
+                break
+            passed.append(here)
+            if os.path.lexists(here / ".git"):
+                top = git.toplevel(here)
+                break
+        self._known.update((here, top) for here in passed)
+        return top
+
+
+# Patch ------------------------------------------------------------------------------------------
+
+
+def as_patch(run: Run, stdin: bytes | None = None) -> bytes:
+    """The changes as one patch for `git apply`.
+
+    Its paths are relative to the top of the work tree, as git wants them; outside of one, to the
+    current folder or else to the folder given.
+
+    Raises:
+        WriteProblem: the files lie in several work trees, or changed during the run.
+    """
+    tops = _Tops()
+    places = {tops.of(c.file.path) for c in run.changed} if stdin is None else {None}
+    if len(places) > 1:
+        raise WriteProblem(
+            "--diff: the files lie in different git repositories; run porter on each"
+        )
+    start = next(iter(places), None) or _outside(run)
+    pieces = []
+    for changed in run.changed:
+        before = stdin if stdin is not None else _before(changed)
+        if before is None:
+            raise WriteProblem(f"{shown(run, changed.path)}: {_CHANGED}")
+        real = os.path.realpath(changed.file.path)
+        relative = Path(os.path.relpath(real, os.path.realpath(start))).as_posix()
+        pieces.append(unified(relative, before, changed.after))
+    return b"".join(pieces)
+
+
+def _outside(run: Run) -> Path:
+    here = Path.cwd()
+    base = Path(os.path.realpath(run.base))
+    return here if base.is_relative_to(os.path.realpath(here)) else base
+
+
+# Copy -------------------------------------------------------------------------------------------
+
+
+def as_copy(run: Run, roots: Sequence[Path], out: Path) -> Copied:
+    """Copy the roots to `out`, migrated.
+
+    Raises:
+        WriteProblem: `out` is not usable, or a file changed during the run.
+    """
+    for changed in run.changed:
+        if _before(changed) is None:
+            raise WriteProblem(f"{shown(run, changed.path)}: {_CHANGED}")
+    return copy_tree(roots, out, changes={c.file.path: c.after for c in run.changed})

@@ -1,0 +1,310 @@
+"""What every rewrite must stand up to, whichever rule proposes it.
+
+Three kinds of code must not be opened to another device by swapping a name: code that already
+tells several accelerators apart, code that leads to kernels written for CUDA, and code that drives
+another library with a CUDA of its own.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import re
+from typing import Any
+
+from porter.module import Module
+from porter.rule import Category, Finding, Safety
+from porter.site import Site
+
+from ._match import OTHER_ACCELERATORS, TOLD_APART
+
+#: Spellings of other accelerators in identifiers: `is_xpu_available`, `torch.npu`, `IS_HPU`.
+OTHERS = OTHER_ACCELERATORS | {"sdaa", "neuron", "mtia", "rocm", "amdsmi", "ipu", "vulkan"}
+#: Packages that work on CUDA alone; code that calls them is not moved by changing torch's side.
+COMPANIONS = frozenset(
+    {"tensorrt", "pycuda", "cupy", "pynvml", "tensorrt_llm", "torch_tensorrt", "triton", "nvidia"}
+)
+#: Names of functions, modules and classes that hold CUDA kernels.
+KERNEL = re.compile(r"cuda|triton|cutlass|nvcc|tensorrt|(^|_)(ext|C)$", re.I)
+
+OWN_BRANCH = "this code has a branch of its own for the target"
+
+
+# Words ----------------------------------------------------------------------------------------
+
+
+def words(node: ast.AST) -> set[str]:
+    """The lower-case words of all identifiers and short strings under `node`."""
+    found: set[str] = set()
+    for child in ast.walk(node):
+        text = ""
+        if isinstance(child, ast.Name):
+            text = child.id
+        elif isinstance(child, ast.Attribute):
+            text = child.attr
+        elif isinstance(child, ast.Constant) and isinstance(child.value, str):
+            text = child.value if len(child.value) < 24 else ""
+        elif isinstance(child, ast.alias):
+            text = child.name
+        if text:
+            found.update(re.split(r"[^a-z0-9]+", text.lower()))
+    return found
+
+
+def _chain(node: ast.If) -> list[ast.If]:
+    """All arms of the if/elif chain that `node` belongs to."""
+    top: Any = node
+    while (
+        isinstance(top.parent, ast.If)  # type: ignore[attr-defined]
+        and top.parent.orelse == [top]
+    ):
+        top = top.parent
+    arms = [top]
+    while len(arms[-1].orelse) == 1 and isinstance(arms[-1].orelse[0], ast.If):
+        arms.append(arms[-1].orelse[0])
+    return arms
+
+
+# Told apart -----------------------------------------------------------------------------------
+
+
+def _others_around(site: Site, everything: bool) -> set[str]:
+    """Other accelerators that the code around the site mentions in the same decision."""
+    module = site.module
+    function: Any = module.function(site.node)
+    child: Any = site.node
+    found: set[str] = set()
+    for parent in module.parents(site.node):
+        if parent is function or isinstance(parent, (ast.ClassDef, ast.Lambda)):
+            break
+        if isinstance(parent, ast.If):
+            for arm in _chain(parent):
+                found |= words(arm.test)
+            if function is not None and _asks_for_cuda(module, parent.test):
+                found |= words(function)
+        elif isinstance(parent, ast.IfExp):
+            found |= words(parent.test) | words(parent.orelse)
+        elif isinstance(parent, (ast.BoolOp, ast.Compare)):
+            found |= words(parent)
+            if function is not None and _compares(parent):
+                found |= words(function)
+        elif isinstance(parent, (ast.List, ast.Tuple, ast.Set)) and child is site.node:
+            found |= {e.value for e in parent.elts if _is_text(e)}  # type: ignore[attr-defined]
+        elif isinstance(parent, ast.Dict) and child is site.node:
+            found |= {k.value for k in parent.keys if k is not None and _is_text(k)}  # type: ignore[attr-defined]
+        child = parent
+    if function is not None and re.search(r"cuda", function.name, re.I):
+        found |= _file_words(module)
+    if everything and function is not None:
+        found |= words(function)
+    return found & OTHERS
+
+
+def _file_words(module: Module) -> set[str]:
+    found: set[str] | None = module.memo.get("words")
+    if found is None:
+        names = (*module.names, *module.attributes)
+        found = module.memo["words"] = {w for n in names for w in n.lower().split("_")}
+    return found
+
+
+def _is_text(node: ast.AST) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
+def _compares(node: ast.AST) -> bool:
+    return any(
+        isinstance(n, ast.Compare)
+        and any(_is_text(c) and c.value == "cuda" for c in (n.left, *n.comparators))  # type: ignore[attr-defined]
+        for n in ast.walk(node)
+    )
+
+
+def _asks_for_cuda(module: Module, test: ast.expr) -> bool:
+    """`device == "cuda"`, `is_cuda_available()`: a test that names CUDA, but not torch's own."""
+    if _compares(test):
+        return True
+    return any(
+        isinstance(n, ast.Call)
+        and not module.name_of(n.func).startswith("torch.")
+        and "cuda" in _last_name(n.func).lower()
+        for n in ast.walk(test)
+    )
+
+
+def _last_name(node: ast.AST) -> str:
+    if isinstance(node, ast.Attribute):
+        return node.attr
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def review_told_apart(site: Site, finding: Finding) -> Finding:
+    """Leave decisions that already know several accelerators to their author."""
+    comparison = finding.guards is not None and site.kind in ("string", "attribute")
+    others = _others_around(site, everything=comparison and site.target.agnostic)
+    if not comparison:
+        # On a Mac the accelerator is MPS: `cuda, else mps, else cpu` selects the same device.
+        others -= {"mps"}
+    if "npu" in others:
+        return _left(finding, OWN_BRANCH, Category.INFORMATION, 0)
+    if others and site.target.agnostic:
+        return _left(finding, TOLD_APART, Category.MANDATORY, 3)
+    return finding
+
+
+def _left(finding: Finding, reason: str, category: Category, effort: int) -> Finding:
+    return dataclasses.replace(
+        finding,
+        edits=(),
+        moves=(),
+        imports=(),
+        reason=reason,
+        safety=Safety.MANUAL,
+        category=category,
+        effort=effort,
+        native_only=True,
+    )
+
+
+# Kernels --------------------------------------------------------------------------------------
+
+
+def review_kernels(site: Site, finding: Finding) -> Finding:
+    """Keep a check that stands before kernels written for CUDA."""
+    region = _guarded_nodes(site)
+    kernel = next((k for n in region for k in _kernels(site.module, n)), "")
+    if not kernel:
+        return finding
+    reason = f"`{kernel}` looks like code for CUDA alone; give the target a path of its own"
+    return _left(finding, reason, Category.MANDATORY, 5)
+
+
+def _guarded_nodes(site: Site) -> list[ast.AST]:
+    """The statements that run only if the check at the site succeeds."""
+    if site.kind == "name" and not site.name.endswith(".is_available"):
+        return []
+    if site.kind == "string" and not isinstance(_comparison_of(site), ast.Compare):
+        return []
+    if site.kind == "attribute" and site.node.attr != "is_cuda":
+        return []
+    if site.kind not in ("name", "string", "attribute"):
+        return []
+    child: Any = site.node
+    for parent in site.module.parents(site.node):
+        if isinstance(parent, ast.If) and child is parent.test:
+            if _fails(parent.body):
+                return _after(parent) + list(parent.orelse)
+            return list(parent.body)
+        if isinstance(parent, ast.IfExp) and child is parent.test:
+            return [parent.body]
+        if isinstance(parent, ast.stmt):
+            return []
+        child = parent
+    return []
+
+
+def _comparison_of(site: Site) -> Any:
+    parent = site.parent
+    return parent.parent if isinstance(parent, (ast.Tuple, ast.List, ast.Set)) else parent
+
+
+def _fails(body: list[ast.stmt]) -> bool:
+    return isinstance(body[-1], ast.Raise)
+
+
+def _after(statement: Any) -> list[ast.AST]:
+    """The statements behind one in its block, as far as the function goes."""
+    found: list[ast.AST] = []
+    current = statement
+    while not isinstance(current, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Module, ast.ClassDef)):
+        parent = current.parent
+        for name in ("body", "orelse", "finalbody"):
+            block = getattr(parent, name, None)
+            if isinstance(block, list) and current in block:
+                found += block[block.index(current) + 1 :]
+        current = parent
+    return found
+
+
+def _kernels(module: Module, node: ast.AST) -> list[str]:
+    """Names of CUDA kernels that are called or imported under `node`."""
+    found = []
+    for child in ast.walk(node):
+        if isinstance(child, ast.Call):
+            name = _kernel_name(module, child.func)
+        elif isinstance(child, ast.ImportFrom):
+            name = next(
+                (n for n in ((child.module or ""), *(a.name for a in child.names)) if _native(n)), ""
+            )
+        elif isinstance(child, ast.Name) and re.match(r"CUDA[A-Z]\w*|Cuda\w+", child.id):
+            name = child.id
+        else:
+            continue
+        if name:
+            found.append(name)
+    return found
+
+
+def _native(name: str) -> bool:
+    last = name.rpartition(".")[2]
+    return not name.startswith("torch.") and name != "torch" and bool(KERNEL.search(last))
+
+
+def _kernel_name(module: Module, function: ast.expr) -> str:
+    qualified = module.name_of(function)
+    if qualified.startswith("torch.") and not qualified.startswith("torch.ops"):
+        return ""
+    last = _last_name(function)
+    if last in ("cuda", "is_cuda"):
+        return ""
+    if re.search(r"(^is_|available|_?use_)", last):
+        return ""
+    if KERNEL.search(last):
+        return last
+    root: Any = function
+    while isinstance(root, ast.Attribute):
+        root = root.value
+    if root is not function and isinstance(root, ast.Name) and root.id not in ("self", "cls"):
+        return root.id if re.search(r"cuda|triton|(^|_)ext$|^_C$", root.id, re.I) else ""
+    return ""
+
+
+# Companions -----------------------------------------------------------------------------------
+
+
+def review_companions(site: Site, finding: Finding) -> Finding:
+    """Mark rewrites in functions that also drive a library made for CUDA as unsafe."""
+    function: Any = site.module.function(site.node)
+    if function is None or finding.safety is not Safety.SAFE:
+        return finding
+    used = _companions(site.module).get(id(function))
+    if not used:
+        return finding
+    return dataclasses.replace(
+        finding,
+        safety=Safety.UNSAFE,
+        reason=f"this function also uses `{used}`, which works on CUDA only",
+    )
+
+
+def _companions(module: Module) -> dict[int, str]:
+    """For each function that uses one, the package."""
+    users: dict[int, str] | None = module.memo.get("companions")
+    if users is not None:
+        return users
+    users = module.memo["companions"] = {}
+    for chain, scope in module.chains:
+        root: Any = chain
+        while isinstance(root, ast.Attribute):
+            root = root.value
+        if not isinstance(root, ast.Name):
+            continue
+        found = module.resolve(root, scope)
+        top = found.name.partition(".")[0] if found else ""
+        function = module.function(chain) if top in COMPANIONS else None
+        if function is not None:
+            users[id(function)] = top
+    return users
+
+
+REVIEWS = (review_told_apart, review_kernels, review_companions)
