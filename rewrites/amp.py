@@ -239,7 +239,8 @@ def _all_uses_follow(
 def _use_follows(module: Module, use: ast.Name, plan: Planner, target: Target) -> bool:
     if isinstance(use.parent, ast.Attribute):  # type: ignore[attr-defined]
         return False
-    site = Site(module, use, module.scope(use), "name", module.name_of(use))
+    name = module.name_of(use)
+    site = Site(module, use, module.scope(use), "name", name, target=target)
     found = plan(site, target)
     if found.problem or found.safety is not Safety.SAFE or not found.name.startswith("amp."):
         return False
@@ -369,7 +370,7 @@ def switched_off(
         if enabled.value is not True:
             return [], ()
         return [Edit.of(*module.span(enabled), *on)], ()
-    if implies(enabled, True, module) or _was_enabled(module, enabled):
+    if implies(enabled, True, module) or _off_on_cpu(enabled) or _was_enabled(module, enabled):
         return [], ()
     start, end = module.span(enabled)
     loose = isinstance(enabled, (ast.IfExp, ast.Lambda, ast.NamedExpr)) or (
@@ -378,6 +379,19 @@ def switched_off(
     if not loose:
         return [Edit.of(end, end, " and ", *on)], ()
     return [Edit.of(start, start, "("), Edit.of(end, end, ") and ", *on)], ()
+
+
+def _off_on_cpu(node: ast.expr) -> bool:
+    """`device.type != "cpu"`, alone or with more conditions."""
+    if isinstance(node, ast.BoolOp) and isinstance(node.op, ast.And):
+        return any(_off_on_cpu(v) for v in node.values)
+    return (
+        isinstance(node, ast.Compare)
+        and len(node.ops) == 1
+        and isinstance(node.ops[0], ast.NotEq)
+        and isinstance(node.comparators[0], ast.Constant)
+        and node.comparators[0].value == "cpu"
+    )
 
 
 def _was_enabled(module: Module, node: ast.expr) -> bool:
@@ -517,14 +531,24 @@ def _call(
         opening = first_argument(module, call, kind.part)
         if added:
             edits = [*edits, last_argument(module, call, *added)]
-    if first:
+    if first and opening.parts[-1] == ",":
+        # The first argument stands apart from the parenthesis.
+        edits = _named(edits, module.start(call.args[0]), first)
+    elif first:
         opening = replace(opening, parts=(*opening.parts, first))
-        if opening.parts[-2] == ",":
-            gap = module.text[opening.end : module.start(call.args[0])]
-            value = module.start(call.args[0])
-            opening = replace(opening, parts=opening.parts[:-1])
-            edits = [*edits, Edit.of(value, value, first)] if gap else edits
     return Plan((opening, *edits), kind.imports, name=name)
+
+
+def _named(edits: list[Edit], start: int, name: str) -> list[Edit]:
+    """Put a name in front of an argument; one offset takes one insertion."""
+    for position, edit in enumerate(edits):
+        if edit.start == edit.end == start:
+            return [
+                *edits[:position],
+                replace(edit, parts=(name, *edit.parts)),
+                *edits[position + 1 :],
+            ]
+    return [*edits, Edit.of(start, start, name)]
 
 
 # POR302 ---------------------------------------------------------------------------------------
@@ -553,7 +577,7 @@ def _call(
         ),
         change(
             "import torch\n\ndef f(**kwargs):\n    return torch.cuda.amp.GradScaler(**kwargs)\n",
-            'import torch\n\ndef f(**kwargs):\n    return torch.amp.GradScaler((torch.accelerator.current_accelerator() or torch.device("cpu")).type, **kwargs)\n',
+            'import torch\n\ndevice_type = (torch.accelerator.current_accelerator() or torch.device("cpu")).type\n\ndef f(**kwargs):\n    return torch.amp.GradScaler(device_type, **kwargs)\n',
             'import torch\n\ndef f(**kwargs):\n    return torch.amp.GradScaler("npu", **kwargs)\n',
             unsafe=True,
         ),
@@ -648,7 +672,7 @@ def _plan_scaler(site: Site, target: Target) -> Plan:
         ),
         change(
             "import torch\n\nclass F(torch.autograd.Function):\n    @staticmethod\n    @torch.cuda.amp.custom_fwd(cast_inputs=torch.float32)\n    def forward(ctx, x):\n        return x\n",
-            'import torch\n\nclass F(torch.autograd.Function):\n    @staticmethod\n    @torch.amp.custom_fwd(device_type=(torch.accelerator.current_accelerator() or torch.device("cpu")).type, cast_inputs=torch.float32)\n    def forward(ctx, x):\n        return x\n',
+            'import torch\n\ndevice_type = (torch.accelerator.current_accelerator() or torch.device("cpu")).type\n\nclass F(torch.autograd.Function):\n    @staticmethod\n    @torch.amp.custom_fwd(device_type=device_type, cast_inputs=torch.float32)\n    def forward(ctx, x):\n        return x\n',
             'import torch\n\nclass F(torch.autograd.Function):\n    @staticmethod\n    @torch.amp.custom_fwd(device_type="npu", cast_inputs=torch.float32)\n    def forward(ctx, x):\n        return x\n',
         ),
         change(
@@ -1023,7 +1047,7 @@ def amp_for_cuda(site: Site, target: Target) -> Iterator[Finding]:
             "without an accelerator this is on now; pass enabled", category=Category.POTENTIAL
         )
         return
-    around = Site(site.module, where, site.scope, "string")
+    around = site.at(where, "string")
     kind = type_expression(around)
     if kind is None:
         return

@@ -198,6 +198,8 @@ def _by_table(site: Site, target: Target) -> Iterator[Finding]:
         yield site.information(known.reason or "harmless on other devices")
     elif site.stored:
         yield site.gap("the name is replaced here; replace the target's instead", native_only=True)
+    elif known.kind == "call" and _asked_about(site):
+        yield site.gap("the function itself is asked about here, not called", native_only=True)
     elif _redundant_seed(site, target):
         yield site.information("torch.manual_seed(...) above seeds every device already")
     elif known.name.endswith("get_device_properties") and (field := _native_field(site)):
@@ -401,6 +403,19 @@ def _annotation(site: Site, known: Row) -> Finding:
 
 def _gap(site: Site, known: Row) -> Finding:
     return site.gap(known.explanation or "no counterpart on the target", native_only=True)
+
+
+def _asked_about(site: Site) -> bool:
+    """`f.cache_clear`, `hasattr(f, ...)`: what is true of one function need not be of another."""
+    parent = site.parent
+    if isinstance(parent, ast.Attribute):
+        return True
+    return (
+        isinstance(parent, ast.Call)
+        and site.node in parent.args
+        and isinstance(parent.func, ast.Name)
+        and parent.func.id in ("hasattr", "getattr", "setattr", "isinstance", "callable")
+    )
 
 
 def _native_field(site: Site) -> str:

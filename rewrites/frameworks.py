@@ -195,8 +195,8 @@ def data_parallel(site: Site, target: Target) -> Iterator[Finding]:
     """
     if site.kind == "import" or site.stored or type_use(site.module, site.node):
         return
-    if site.call is None and isinstance(site.parent, ast.Attribute):
-        return
+    if site.call is None and isinstance(site.parent, (ast.Attribute, ast.Tuple, ast.List)):
+        return  # a list of classes is there for isinstance
     yield site.gap(
         "train with torch.nn.parallel.DistributedDataParallel, one process for each device"
         + (" (with CUDA this works as it is)" if target.agnostic else ""),

@@ -127,12 +127,12 @@ def _as_activities(module: Module, whole: Any) -> str:
     examples=[
         change(
             "import torch\n\nwith torch.autograd.profiler.profile(use_cuda=True) as prof:\n    pass\n",
-            'import torch\n\nwith torch.autograd.profiler.profile(use_device=(torch.accelerator.current_accelerator() or torch.device("cpu")).type) as prof:\n    pass\n',
+            'import torch\n\ndevice_type = (torch.accelerator.current_accelerator() or torch.device("cpu")).type\n\nwith torch.autograd.profiler.profile(use_device=device_type) as prof:\n    pass\n',
             'import torch\n\nwith torch.autograd.profiler.profile(use_device="npu") as prof:\n    pass\n',
         ),
         change(
             "import torch\n\ndef f(on, device):\n    return torch.autograd.profiler.profile(record_shapes=True, use_cuda=on)\n",
-            'import torch\n\ndef f(on, device):\n    return torch.autograd.profiler.profile(record_shapes=True, use_device=(torch.accelerator.current_accelerator() or torch.device("cpu")).type if on else None)\n',
+            'import torch\n\ndevice_type = (torch.accelerator.current_accelerator() or torch.device("cpu")).type\n\ndef f(on, device):\n    return torch.autograd.profiler.profile(record_shapes=True, use_device=device_type if on else None)\n',
             'import torch\n\ndef f(on, device):\n    return torch.autograd.profiler.profile(record_shapes=True, use_device="npu" if on else None)\n',
         ),
         keep("import torch\n\ndef train(run):\n    return run(use_cuda=True)\n", finding=False),

@@ -27,6 +27,11 @@ COMPANIONS = frozenset(
 #: Names of functions, modules and classes that hold CUDA kernels.
 KERNEL = re.compile(r"cuda|triton|cutlass|nvcc|tensorrt|(^|_)(ext|C)$", re.I)
 
+#: Words beside a check for CUDA that say what the branch needs it for.
+NATIVE_WORDS = frozenset({"cupy", "cucim", "cuml", "tensorrt", "trt", "nvml", "pynvml", "cutlass"})
+#: Files that are named after a library made for CUDA.
+NATIVE_FILE = re.compile(r"(^|[/_])(trt|tensorrt|cupy|pycuda)(_\w*)?\.\w+$")
+
 OWN_BRANCH = "this code has a branch of its own for the target"
 
 
@@ -113,11 +118,16 @@ def _is_text(node: ast.AST) -> bool:
 
 
 def _compares(node: ast.AST) -> bool:
-    return any(
-        isinstance(n, ast.Compare)
-        and any(_is_text(c) and c.value == "cuda" for c in (n.left, *n.comparators))  # type: ignore[attr-defined]
-        for n in ast.walk(node)
-    )
+    """Whether a test asks a device or tensor for CUDA."""
+    for child in ast.walk(node):
+        if isinstance(child, ast.Attribute) and child.attr == "is_cuda":
+            return True
+        if isinstance(child, ast.Compare) and any(
+            isinstance(c, ast.Constant) and c.value == "cuda"
+            for c in (child.left, *child.comparators)
+        ):
+            return True
+    return False
 
 
 def _asks_for_cuda(module: Module, test: ast.expr) -> bool:
@@ -173,6 +183,9 @@ def review_kernels(site: Site, finding: Finding) -> Finding:
     """Keep a check that stands before kernels written for CUDA."""
     region = _guarded_nodes(site)
     kernel = next((k for n in region for k in _kernels(site.module, n)), "")
+    if not kernel and isinstance(site.parent, (ast.BoolOp, ast.Compare)):
+        whole = site.parent if isinstance(site.parent, ast.BoolOp) else site.parent.parent  # type: ignore[attr-defined]
+        kernel = min(words(whole) & NATIVE_WORDS, default="") if isinstance(whole, ast.BoolOp) else ""
     if not kernel:
         return finding
     reason = f"`{kernel}` looks like code for CUDA alone; give the target a path of its own"
@@ -275,15 +288,17 @@ def _kernel_name(module: Module, function: ast.expr) -> str:
 def review_companions(site: Site, finding: Finding) -> Finding:
     """Mark rewrites in functions that also drive a library made for CUDA as unsafe."""
     function: Any = site.module.function(site.node)
-    if function is None or finding.safety is not Safety.SAFE:
+    if finding.safety is not Safety.SAFE:
         return finding
-    used = _companions(site.module).get(id(function))
+    used = _companions(site.module).get(id(function)) if function is not None else ""
+    if named := NATIVE_FILE.search(site.module.path):
+        used = named.group(2)
     if not used:
         return finding
     return dataclasses.replace(
         finding,
         safety=Safety.UNSAFE,
-        reason=f"this function also uses `{used}`, which works on CUDA only",
+        reason=f"the code around also uses `{used}`, which works on CUDA only",
     )
 
 

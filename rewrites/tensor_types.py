@@ -64,7 +64,7 @@ def _dtype(name: str) -> str:
     examples=[
         change(
             "import torch\n\ndef f(n):\n    return torch.cuda.FloatTensor([1.0, 2.0])\n",
-            "import torch\n\ndef f(n):\n    return torch.tensor([1.0, 2.0], dtype=torch.float32, device=torch.accelerator.current_accelerator())\n",
+            "import torch\n\ndef f(n):\n    device = torch.accelerator.current_accelerator()\n    return torch.tensor([1.0, 2.0], dtype=torch.float32, device=device)\n",
             "import torch\n\ndef f(n):\n    return torch.npu.FloatTensor([1.0, 2.0])\n",
         ),
         change(
