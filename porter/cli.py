@@ -7,10 +7,11 @@ so that `porter --help` is quick.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -39,6 +40,18 @@ class Mistake(Exception):
     """A mistake of the user; the text is one line."""
 
 
+class Interrupted(Exception):
+    """The user pressed Ctrl-C; the option parser would swallow KeyboardInterrupt itself."""
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted from None
+
+
 class Format(str, Enum):
     """How `check` prints findings."""
 
@@ -63,7 +76,8 @@ def start(arguments: Sequence[str] | None = None) -> int:
     """
     try:
         code = app(args=arguments, prog_name="porter", standalone_mode=False)
-    except KeyboardInterrupt:
+        sys.stdout.flush()
+    except (Interrupted, KeyboardInterrupt):
         return _error("interrupted; no further file is changed", INTERRUPTED)
     except OSError as problem:
         if problem.errno != errno.EPIPE:
@@ -232,7 +246,8 @@ def _only(run: Run, stdin: bytes) -> bytes:
 def _copy(run: Run, request: Request, output: Path) -> None:
     from porter.deliver import as_copy
 
-    copied = as_copy(run, request.paths, output)
+    with _stoppable():
+        copied = as_copy(run, request.paths, output)
     for skipped in copied.skipped:
         _note(f"not copied: {skipped.relative}: {skipped.reason}")
 
@@ -244,12 +259,8 @@ def _in_place(run: Run, allow_dirty: bool) -> Run | None:
     from porter.deliver import Uncommitted, in_place
 
     try:
-        written = in_place(
-            run,
-            allow_dirty=allow_dirty,
-            announce=lambda path: _note(f"undo with: git apply {path} (or patch -p1), "
-                                        f"in {path.parent.parent}"),
-        )  # fmt: skip
+        with _stoppable():
+            written = in_place(run, allow_dirty=allow_dirty, announce=_announce)
     except Uncommitted as problem:
         _error(
             "nothing was written: these files have changes that are not committed "
@@ -260,6 +271,10 @@ def _in_place(run: Run, allow_dirty: bool) -> Run | None:
             print(f"  {path}", file=sys.stderr)
         return None
     return replace(run, report=run.report.without(written.failures))
+
+
+def _announce(undo: Path) -> None:
+    _note(f"undo with: git apply {undo} (or patch -p1), in {undo.parent.parent}")
 
 
 # check ------------------------------------------------------------------------------------------
@@ -456,7 +471,8 @@ def _run(request: Request, quiet: bool) -> Run:
 
     bar = Bar(sys.stderr, quiet=quiet)
     try:
-        done = run(request, bar)
+        with _stoppable():
+            done = run(request, bar)
     finally:
         bar.clear()
     for note in done.notes:

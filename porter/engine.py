@@ -307,34 +307,42 @@ def settle_guards(findings: list[Finding], module: Module, unsafe: bool) -> list
     """
     result = list(findings)
     for position, guard in enumerate(findings):
-        if guard.guards is None or not _applies(guard, unsafe):
+        if not _applies(guard, unsafe):
+            continue
+        if guard.shields is not None and _has_gap(result, guard.shields):
+            result[position] = _left_alone(guard, "the rest of this condition works on this device alone")
+            continue
+        if guard.guards is None:
             continue
         low, high = guard.guards
         inside = [i for i, f in enumerate(result) if low <= f.start < high]
         if not inside or not _only_native(inside, result, module, guard.guards):
             continue
-        reason = "guards code for this device alone, left as it is"
-        result[position] = replace(
-            guard,
-            edits=(),
-            moves=(),
-            imports=(),
-            reason=reason,
-            safety=Safety.MANUAL,
-            category=Category.INFORMATION,
-            effort=0,
-        )
+        result[position] = _left_alone(guard, "guards code for this device alone, left as it is")
         for i in inside:
-            result[i] = replace(
-                result[i],
-                edits=(),
-                moves=(),
-                imports=(),
-                safety=Safety.MANUAL,
-                category=Category.INFORMATION,
-                effort=0,
-            )
+            result[i] = _left_alone(result[i], result[i].reason)
     return result
+
+
+def _has_gap(findings: list[Finding], span: tuple[int, int]) -> bool:
+    return any(
+        f.native_only and not f.rewrites and f.category is not Category.INFORMATION
+        for f in findings
+        if span[0] <= f.start < span[1]
+    )
+
+
+def _left_alone(finding: Finding, reason: str) -> Finding:
+    return replace(
+        finding,
+        edits=(),
+        moves=(),
+        imports=(),
+        reason=reason,
+        safety=Safety.MANUAL,
+        category=Category.INFORMATION,
+        effort=0,
+    )
 
 
 def _only_native(

@@ -115,6 +115,7 @@ class Finding:
         moves: imported names that come from another module now: (offset of the alias, module).
         native_only: the site works on the original device alone and has no rewrite.
         guards: the span that runs only if this site's condition holds.
+        shields: the rest of the condition that is evaluated only if this part of it holds.
         symbol: the resolved name behind the site, for reports; may be empty.
     """
 
@@ -129,6 +130,7 @@ class Finding:
     moves: tuple[tuple[int, str], ...] = ()
     native_only: bool = False
     guards: tuple[int, int] | None = None
+    shields: tuple[int, int] | None = None
     symbol: str = ""
     rule: str = ""
 

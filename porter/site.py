@@ -122,8 +122,22 @@ class Site:
             moves,
             native_only,
             guards,
+            self._shields() if edits else None,
             symbol or self.name,
         )
+
+    def _shields(self) -> tuple[int, int] | None:
+        """The later parts of an `and` that holds the site as a condition."""
+        child: Any = self.node
+        found: tuple[int, int] | None = None
+        for parent in self.module.parents(self.node):
+            if isinstance(parent, ast.BoolOp) and isinstance(parent.op, ast.And):
+                if child is not parent.values[-1]:
+                    found = (self.module.end(child), self.module.end(parent))
+            elif not isinstance(parent, (ast.Compare, ast.Call, ast.Attribute, ast.UnaryOp)):
+                break
+            child = parent
+        return found
 
     def gap(self, advice: str, **options: Any) -> Finding:
         """A finding that a person must deal with."""

@@ -396,6 +396,9 @@ def _is_annotation(site: Site) -> bool:
 def _annotation(site: Site, known: Row) -> Finding:
     """torch.Stream and torch.Event are the base classes of every device's."""
     last = known.name.rpartition(".")[2]
+    around = site.parent
+    if isinstance(around, ast.BinOp) and f"torch.{last}" in site.module.segment(around):
+        return site.information(f"the annotation names torch.{last} already")
     if last in ("Stream", "Event"):
         return rename(site, f"torch.{last}")
     return site.gap(known.explanation or "write the annotation for every device")

@@ -22,7 +22,10 @@ from ._match import OTHER_ACCELERATORS, TOLD_APART
 OTHERS = OTHER_ACCELERATORS | {"sdaa", "neuron", "mtia", "rocm", "amdsmi", "ipu", "vulkan"}
 #: Packages that work on CUDA alone; code that calls them is not moved by changing torch's side.
 COMPANIONS = frozenset(
-    {"tensorrt", "pycuda", "cupy", "pynvml", "tensorrt_llm", "torch_tensorrt", "triton", "nvidia"}
+    {
+        "bitsandbytes", "cupy", "flash_attn", "flashinfer", "nvidia", "pycuda", "pynvml",
+        "tensorrt", "tensorrt_llm", "torch_tensorrt", "transformer_engine", "triton", "xformers",
+    }  # fmt: skip
 )
 #: Names of functions, modules and classes that hold CUDA kernels.
 KERNEL = re.compile(r"cuda|triton|cutlass|nvcc|tensorrt|(^|_)(ext|C)$", re.I)
@@ -30,7 +33,13 @@ KERNEL = re.compile(r"cuda|triton|cutlass|nvcc|tensorrt|(^|_)(ext|C)$", re.I)
 #: Words beside a check for CUDA that say what the branch needs it for.
 NATIVE_WORDS = frozenset({"cupy", "cucim", "cuml", "tensorrt", "trt", "nvml", "pynvml", "cutlass"})
 #: Files that are named after a library made for CUDA.
-NATIVE_FILE = re.compile(r"(^|[/_])(trt|tensorrt|cupy|pycuda)(_\w*)?\.\w+$")
+NATIVE_FILE = re.compile(
+    r"(^|[/_])(trt|tensorrt|cupy|pycuda|bitsandbytes|bnb|nunchaku|transformer_engine|flashinfer)"
+    r"(_\w*)?(\.\w+$|/)"
+)
+#: A file or class named after CUDA is one backend of several, or a tool for CUDA alone.
+NAMED_FILE = re.compile(r"(^|/)cuda(_\w+)?(\.py|/)", re.I)
+NAMED_CLASS = re.compile(r"^_?cuda", re.I)
 
 OWN_BRANCH = "this code has a branch of its own for the target"
 
@@ -302,6 +311,24 @@ def review_companions(site: Site, finding: Finding) -> Finding:
     )
 
 
+def review_named(site: Site, finding: Finding) -> Finding:
+    """Mark rewrites in files and classes that are named after CUDA as unsafe."""
+    if finding.safety is not Safety.SAFE:
+        return finding
+    owner = site.module.enclosing_class(site.node)
+    if owner is not None and NAMED_CLASS.search(owner.name):
+        what = f"class {owner.name}"
+    elif NAMED_FILE.search(site.module.path):
+        what = "this file"
+    else:
+        return finding
+    return dataclasses.replace(
+        finding,
+        safety=Safety.UNSAFE,
+        reason=f"{what} is named after CUDA: it may be one backend of several",
+    )
+
+
 def _companions(module: Module) -> dict[int, str]:
     """For each function that uses one, the package."""
     users: dict[int, str] | None = module.memo.get("companions")
@@ -322,4 +349,4 @@ def _companions(module: Module) -> dict[int, str]:
     return users
 
 
-REVIEWS = (review_told_apart, review_kernels, review_companions)
+REVIEWS = (review_told_apart, review_kernels, review_companions, review_named)

@@ -378,7 +378,7 @@ def test_colours_on_a_terminal_unless_no_color(tmp_path: Path) -> None:
         os.close(parent)
         return b"".join(pieces)
 
-    assert b"\x1b[31mPOR101" in shown()
+    assert b"\x1b[33mPOR101" in shown()
     assert b"\x1b" not in shown(NO_COLOR="1")
 
 

@@ -1,0 +1,113 @@
+"""Rewrites that look right and are wrong: what the reviews leave alone, and why."""
+
+from __future__ import annotations
+
+import pytest
+
+from porter import catalog, engine
+from porter.rule import Status
+from porter.targets import Target
+
+CATALOG = catalog.load()
+
+
+def outcome(text: str, target: str = "accelerator", path: str = "a.py", **options: bool) -> engine.Outcome:
+    return engine.analyse(text, CATALOG, Target(target), path=path, **options)
+
+
+def reasons(found: engine.Outcome) -> str:
+    return " | ".join(s.finding.reason for s in found.settled)
+
+
+KEPT = {
+    "an arm beside other accelerators": (
+        "import torch\n\n\ndef free():\n    if torch.cuda.is_available():\n        torch.cuda.empty_cache()\n"
+        "    elif torch.xpu.is_available():\n        torch.xpu.empty_cache()\n",
+        "tells several accelerators apart",
+    ),
+    "a list of device types": (
+        'import torch\n\nSUPPORTED = ["cuda", "xpu", "hpu"]\n\n\ndef f(device):\n    return device in SUPPORTED\n',
+        "",
+    ),
+    "a fallback after other accelerators": (
+        'import torch\n\n\ndef f(kind):\n    device = kind if kind in {"xpu", "hpu"} else "cuda"\n'
+        "    return torch.zeros(1, device=device)\n",
+        "tells several accelerators apart",
+    ),
+    "a kernel behind the check": (
+        "import torch\nfrom .kernels import dtw_cuda, dtw_cpu\n\n\ndef f(x):\n    if x.is_cuda:\n"
+        "        return dtw_cuda(x)\n    return dtw_cpu(x)\n",
+        "dtw_cuda",
+    ),
+    "a kernel behind a negative check": (
+        "import torch\nfrom . import deform_ext\n\n\ndef f(x):\n    if not x.is_cuda:\n"
+        "        raise NotImplementedError\n    return deform_ext.forward(x)\n",
+        "deform_ext",
+    ),
+    "a build of CUDA sources": (
+        "import torch\nfrom torch.utils.cpp_extension import CUDAExtension, CppExtension\n\n"
+        "kind = CppExtension\nif torch.cuda.is_available():\n    kind = CUDAExtension\n",
+        "CUDAExtension",
+    ),
+    "a condition that needs a CUDA-only answer": (
+        "import torch\n\n\ndef f(x):\n"
+        "    return x.is_cuda and torch.cuda.get_device_capability(x.device)[0] >= 8\n",
+        "rest of this condition",
+    ),
+    "a property other devices lack": (
+        "import torch\n\n\ndef f(device):\n    if device.type == 'cuda':\n"
+        "        return torch.cuda.get_device_properties(device).multi_processor_count\n    return 1\n",
+        "multi_processor_count",
+    ),
+    "a library of its own beside it": (
+        "import cupy\nimport torch\n\n\ndef f(x):\n    y = cupy.asarray(x)\n    return torch.as_tensor(y, device='cuda')\n",
+        "cupy",
+    ),
+    "cupy in the condition": (
+        "import torch\nhas_cupy = False\n\n\ndef f(x):\n    return x if x.is_cuda and has_cupy else None\n",
+        "cupy",
+    ),
+    "a class named after CUDA": (
+        "import torch\n\n\nclass CUDAAccelerator:\n    def count(self):\n        return torch.cuda.device_count()\n",
+        "named after CUDA",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", KEPT)
+def test_left_alone(case: str) -> None:
+    text, reason = KEPT[case]
+    found = outcome(text)
+    assert found.text == text
+    assert reason in reasons(found)
+
+
+def test_own_branch_for_the_target_is_information() -> None:
+    text = (
+        "import torch\n\n\ndef pick(device):\n    if device == 'cuda':\n        return torch.cuda.device_count()\n"
+        "    elif device == 'npu':\n        return torch.npu.device_count()\n"
+    )
+    for target in ("accelerator", "npu"):
+        found = outcome(text, target)
+        assert found.text == text
+    assert all(s.status is Status.INFORMATION for s in outcome(text, "npu").settled)
+
+
+def test_mps_as_the_next_choice_is_no_obstacle() -> None:
+    text = (
+        'import torch\n\ndevice = "cuda" if torch.cuda.is_available() else "mps" '
+        'if torch.backends.mps.is_available() else "cpu"\n'
+    )
+    assert "torch.accelerator.is_available()" in outcome(text).text
+    assert '"npu" if torch.npu.is_available()' in outcome(text, "npu").text
+
+
+def test_unsafe_applies_what_review_marked() -> None:
+    text = KEPT["a class named after CUDA"][0]
+    assert "torch.accelerator.device_count()" in outcome(text, unsafe=True).text
+
+
+def test_named_file() -> None:
+    text = "import torch\nn = torch.cuda.device_count()\n"
+    assert outcome(text, path="accelerators/cuda.py").text == text
+    assert outcome(text, path="accelerators/barracuda.py").text != text
