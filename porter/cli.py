@@ -87,9 +87,9 @@ def start(arguments: Sequence[str] | None = None) -> int:
         return FINDINGS
     except Exception as problem:
         text = _one_line(problem)
-        if text is None:
+        if text is None and os.environ.get("PORTER_DEBUG"):
             raise
-        return _error(text, TROUBLE)
+        return _error(text or _internal(problem), TROUBLE)
     return code if isinstance(code, int) else OK
 
 
@@ -106,6 +106,11 @@ def _one_line(problem: Exception) -> str | None:
 
     known = (Mistake, CatalogProblem, ConfigProblem, UsageProblem, WriteProblem)
     return " ".join(str(problem).split()) if isinstance(problem, known) else None
+
+
+def _internal(problem: Exception) -> str:
+    what = " ".join(f"{type(problem).__name__}: {problem}".split())
+    return f"internal error ({what}); please report it with what PORTER_DEBUG=1 shows"
 
 
 def _error(text: str, code: int) -> int:
@@ -156,9 +161,7 @@ ReportFile = Annotated[
 StdinName = Annotated[
     str, typer.Option("--stdin-filename", metavar="PATH", help="The path that - stands for.")
 ]
-Jobs = Annotated[
-    str, typer.Option("-j", "--jobs", metavar="N|auto", help="Number of processes.")
-]
+Jobs = Annotated[str, typer.Option("-j", "--jobs", metavar="N|auto", help="Number of processes.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print results and errors only.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Name every place.")]
 

@@ -15,7 +15,7 @@ from typing import Any
 from porter.targets import NAMES, version
 
 if sys.version_info >= (3, 11):
-    import tomllib
+    import tomllib as tomllib
 else:
     import tomli as tomllib
 
@@ -85,7 +85,7 @@ def _closest(path: Path) -> Path | None:
         if own.is_file():
             return own
         shared = folder / SHARED_FILE
-        if shared.is_file() and "porter" in _parsed(shared).get("tool", {}):
+        if shared.is_file() and "porter" in read_toml(shared).get("tool", {}):
             return shared
         if (folder / ".git").exists():
             return None
@@ -98,7 +98,7 @@ def read(source: Path) -> Settings:
     Raises:
         ConfigProblem: the file is malformed, or has an unknown key or a wrong value.
     """
-    table: Any = _parsed(source)
+    table: Any = read_toml(source)
     where = str(_shown(source))
     if source.name == SHARED_FILE:
         table = table["tool"]["porter"]
@@ -117,9 +117,15 @@ def read(source: Path) -> Settings:
     return Settings(**values, source=source)
 
 
-def _parsed(source: Path) -> dict[str, Any]:
+def read_toml(source: Path) -> dict[str, Any]:
+    """The content of a TOML file.
+
+    Raises:
+        ConfigProblem: it cannot be read or is malformed.
+    """
     try:
-        return tomllib.loads(source.read_bytes().decode("utf-8-sig"))
+        data: dict[str, Any] = tomllib.loads(source.read_bytes().decode("utf-8-sig"))
+        return data
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as problem:
         reason = str(problem) or type(problem).__name__
         raise ConfigProblem(f"{_shown(source)}: not valid TOML: {reason}") from None

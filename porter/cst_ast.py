@@ -246,8 +246,8 @@ class _Converter:
         return self._source[start:end].decode("utf-8", "surrogatepass")
 
     def skip_space(self, offset: int) -> int:
-        """Return the byte offset of the first byte from ``offset`` on that is not whitespace."""
-        match = re.compile(rb"[ \t\f\n]*").match(self._source, offset)
+        """Return the byte offset of the first byte from ``offset`` on that is not space or comment."""
+        match = re.compile(rb"(?:[ \t\f\n]|#[^\n]*)*").match(self._source, offset)
         return match.end() if match else offset
 
     # Nodes
@@ -755,7 +755,8 @@ def _replacement_field(c: _Converter, literal: Any, part: Any, is_template: bool
     conversion = ord(part.conversion) if part.conversion else -1
     if part.equal is not None:
         start, end = c.span(part)[0] + 1, c.skip_space(c.span(part.equal)[1])
-        echo = [c.make(ast.Constant, (start, end), value=c.source(start, end), kind=None)]
+        text = _without_comments(c.source(start, end))
+        echo = [c.make(ast.Constant, (start, end), value=text, kind=None)]
         if part.conversion is None and part.format_spec is None:
             conversion = ord("r")
     spec = None
@@ -768,6 +769,10 @@ def _replacement_field(c: _Converter, literal: Any, part: Any, is_template: bool
         fields["str"] = c.source(*c.outer(part.expression))
         return [*echo, c.make(Interpolation, part, **fields)]
     return [*echo, c.make(ast.FormattedValue, part, **fields)]
+
+
+def _without_comments(source: str) -> str:
+    return _STRING_OR_COMMENT.sub(lambda m: "" if m[0][0] == "#" else m[0], source)
 
 
 _ESCAPE_OR_BRACES = re.compile(r"\\N\{[^}]*\}|\\\\|\{\{|\}\}")

@@ -94,9 +94,7 @@ def _before(changed: Changed) -> bytes | None:
     return data if hashlib.sha256(data).hexdigest() == changed.digest else None
 
 
-def _to_undo(
-    ready: Iterable[tuple[Changed, bytes]], dirty: set[Path]
-) -> dict[Path, list[Change]]:
+def _to_undo(ready: Iterable[tuple[Changed, bytes]], dirty: set[Path]) -> dict[Path, list[Change]]:
     """What git cannot take back, by the folder that the patch will apply in."""
     tops = _Tops()
     found: dict[Path, list[Change]] = {}

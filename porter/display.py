@@ -175,9 +175,7 @@ def _counts(report: Report, ink: Ink, wrote: bool) -> Iterator[str]:
         yield f"{plural(report.suppressed, 'finding')} silenced by comments."
 
 
-def _left(
-    report: Report, catalog: Catalog, prefix: str, ink: Ink, verbose: bool
-) -> Iterator[str]:
+def _left(report: Report, catalog: Catalog, prefix: str, ink: Ink, verbose: bool) -> Iterator[str]:
     left = [s for s in report.having(Status.LEFT) if s.rule != _UNREADABLE]
     pending = [s for s in left if s.pending]
     optional = [s for s in left if not s.pending]

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Span:
     """A replacement ready to apply: `text[start:end]` becomes `new`."""
 
     start: int
     end: int
-    new: str = field(compare=False)
+    new: str
 
 
 class Overlap(Exception):
@@ -66,14 +66,16 @@ class Claims:
 
 
 def apply(text: str, spans: Sequence[Span]) -> str:
-    """Apply non-overlapping replacements.
+    """Apply non-overlapping replacements; equal ones count once.
+
+    Insertions at one offset keep the order in which they are given.
 
     Raises:
         Overlap: two replacements overlap; the caller must decide before.
     """
     pieces: list[str] = []
     last = 0
-    for span in sorted(set(spans), key=lambda s: (s.start, s.end)):
+    for span in sorted(dict.fromkeys(spans), key=lambda s: (s.start, s.end)):
         if span.start < last:
             raise Overlap(f"edits overlap at offset {span.start}")
         pieces.append(text[last : span.start])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from porter.catalog import Catalog
@@ -460,10 +460,12 @@ def _settled(module: Module, first: _Pass) -> Iterator[Settled]:
         if status is None:
             silent = finding.category is Category.INFORMATION
             status = Status.INFORMATION if silent else Status.LEFT
-        yield _settle(module, finding, status)
+        yield _settle(module, finding, status, first.spans)
 
 
-def _settle(module: Module, finding: Finding, status: Status) -> Settled:
+def _settle(
+    module: Module, finding: Finding, status: Status, spans: Sequence[Span] = ()
+) -> Settled:
     line, column = module.index.position(finding.start)
     low = module.index.line_start(line)
     high = _line_end(module.text, max([finding.end, *(e.end for e in finding.edits)]))
@@ -471,7 +473,8 @@ def _settle(module: Module, finding: Finding, status: Status) -> Settled:
     before = module.text[low:high]
     after = ""
     if status is Status.REWRITTEN:
-        after = apply(before, [Span(e.start - low, e.end - low, e.text) for e in finding.edits])
+        own = [s for s in spans if low <= s.start and s.end <= high]
+        after = apply(before, [Span(s.start - low, s.end - low, s.new) for s in own])
     return Settled(finding, status, line, column, before, after)
 
 

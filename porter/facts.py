@@ -75,7 +75,7 @@ def _importable(parts: Sequence[str]) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _package(folder: str) -> tuple[str, ...]:
     """The dotted path of the package that a folder is; empty if it is none."""
     path = Path(folder)
@@ -279,8 +279,10 @@ class _Search:
             plain: leave names unresolved that pass through other files.
         """
         where = self.places[index]
-        facts = ProjectFacts() if plain else ProjectFacts(
-            exports=self.exports, uncertain=frozenset(self.uncertain)
+        facts = (
+            ProjectFacts()
+            if plain
+            else ProjectFacts(exports=self.exports, uncertain=frozenset(self.uncertain))
         )
         try:
             return Module(text_of(where.file, self.data[index]), where.shown, where.dotted, facts)

@@ -17,13 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from porter.config import ConfigProblem, tomllib
+from porter.config import read_toml
 from porter.targets import ACCELERATOR_SINCE, DEFAULT_MIN_TORCH, Target, version
 
 Version = tuple[int, int]
 
 _LARGEST = 1_000_000  # bytes; a longer file is no list of requirements
 _TOPS = ("pyproject.toml", "setup.py", "setup.cfg")
+_YAML = ("yml", "yaml")
 _NAME = r"(?:[\w.-]+::)?(?:torch|pytorch)"
 _REQUIREMENT = re.compile(
     rf"\s*{_NAME}(?![\w.-])\s*(?:\[[^\]]*\])?\s*(?P<rest>[^;#]*)", re.IGNORECASE
@@ -134,7 +135,7 @@ def declared(folder: Path) -> list[Bound]:
     ]
     for path in _named(folder, "requirements*.txt", "requirements*.in", "requirements/*.txt"):
         bounds += _lines(path, rank=2)
-    for path in _named(folder, "environment*.yml", "environment*.yaml", "conda*.yml", "conda*.yaml"):
+    for path in _named(folder, *(f"{n}*.{e}" for n in ("environment", "conda") for e in _YAML)):
         bounds += _lines(path, rank=3, lead=r"\s*-\s*['\"]?")
     return sorted(set(bounds), key=lambda b: (b.rank, b.path.as_posix(), b.line))
 
@@ -222,10 +223,7 @@ def _pyproject(path: Path) -> Iterator[Bound]:
     text = _text(path)
     if "torch" not in text:
         return
-    try:
-        data: dict[str, Any] = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as problem:
-        raise ConfigProblem(f"{path}: not valid TOML: {problem}") from None
+    data = read_toml(path)
     project = _table(data.get("project"))
     yield from _located(path, text, _strings(project.get("dependencies")), 0)
     for extra in _table(project.get("optional-dependencies")).values():

@@ -32,7 +32,9 @@ NOTEBOOK = json.dumps(
 )  # fmt: skip
 
 
-def porter(*arguments: str, cwd: Path, stdin: bytes = b"", **environment: str) -> subprocess.CompletedProcess[bytes]:
+def porter(
+    *arguments: str, cwd: Path, stdin: bytes = b"", **environment: str
+) -> subprocess.CompletedProcess[bytes]:
     clean = {k: v for k, v in os.environ.items() if k not in {"NO_COLOR", "PORTER_DEBUG"}}
     return subprocess.run(
         [sys.executable, "-m", "porter", *arguments],
@@ -229,7 +231,9 @@ def test_outside_git_the_undo_patch_restores_every_byte(project: Path, tool: lis
     if shutil.which(tool[0]) is None:
         pytest.skip(f"{tool[0]} is not installed")
     if tool[0] == "patch":
-        (project / "pkg" / "caf\u00e9.py").unlink()  # patch does not read git's quoted names everywhere
+        (
+            project / "pkg" / "caf\u00e9.py"
+        ).unlink()  # patch does not read git's quoted names everywhere
     before = tree(project)
     done = porter("migrate", ".", "--target", "npu", cwd=project)
     assert done.returncode == 0

@@ -142,7 +142,7 @@ def test_broken_files_are_no_crash(tmp_path: Path) -> None:
 def test_an_import_that_others_use_stays(tmp_path: Path) -> None:
     package(tmp_path, "pkg")
     text = "from torch.cuda import is_available\n\nready = is_available()\n"
-    found, at = search(tmp_path, pkg__compat=text, pkg__use="from .compat import is_available\n")
+    found, _ = search(tmp_path, pkg__compat=text, pkg__use="from .compat import is_available\n")
     with_user = engine.analyse(
         text, CATALOG, Target("npu"), path="pkg/compat.py", dotted="pkg.compat", facts=found.facts
     )
@@ -155,9 +155,7 @@ def test_an_import_that_others_use_stays(tmp_path: Path) -> None:
 def test_a_star_import_is_followed_but_never_certain(tmp_path: Path) -> None:
     package(tmp_path, "pkg")
     text = "from .compat import *\n\nready = is_available()\n"
-    found, _ = search(
-        tmp_path, pkg__compat="from torch.cuda import is_available\n", pkg__use=text
-    )
+    found, _ = search(tmp_path, pkg__compat="from torch.cuda import is_available\n", pkg__use=text)
     outcome = engine.analyse(
         text, CATALOG, Target("npu"), path="pkg/use.py", dotted="pkg.use", facts=found.facts
     )

@@ -15,11 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from porter import catalog, runner
+from porter import catalog, pool
+from porter.analysis import Plan, Task, analyse
 from porter.config import Settings
+from porter.pool import analyse_all
 from porter.report import FileStatus, as_json
 from porter.rule import Check, Finding, Rule, Status
-from porter.runner import Plan, Request, Task, analyse, analyse_all, run
+from porter.runner import Request, run
 from porter.site import Site
 from porter.targets import Target
 
@@ -87,9 +89,7 @@ def test_a_rule_that_raises_fails_its_file_alone(
 
 
 @forks
-def test_a_worker_that_dies_costs_one_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_worker_that_dies_costs_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with_rule(monkeypatch, die)
     tasks = [task(tmp_path, f"f{n}.py", STRANGE if n == 13 else PLAIN) for n in range(40)]
     results = analyse_all(tasks, PLAN, 2)
@@ -195,7 +195,8 @@ def test_an_interrupt_stops_all_processes_and_writes_nothing(tmp_path: Path) -> 
     for n in range(30):
         (project / f"f{n}.py").write_text("import strange\nstrange.go(x.cuda())\n")
     program = tmp_path / "slow.py"
-    program.write_text(textwrap.dedent("""
+    program.write_text(
+        textwrap.dedent("""
         import os, sys, time
         from dataclasses import replace
         from porter import catalog, cli
@@ -208,7 +209,8 @@ def test_an_interrupt_stops_all_processes_and_writes_nothing(tmp_path: Path) -> 
         changed = replace(full, rules=(*full.rules, Rule("TST001", "slow", slow, names=("strange.go",))))
         catalog.load = lambda: changed
         sys.exit(cli.start(["migrate", "project", "-j", "2"]))
-    """))
+    """)
+    )
     marks = tmp_path / "marks"
     process = subprocess.Popen(
         [sys.executable, str(program), str(marks)], cwd=tmp_path, stderr=subprocess.PIPE
@@ -228,6 +230,6 @@ def test_an_interrupt_stops_all_processes_and_writes_nothing(tmp_path: Path) -> 
 
 
 def test_small_runs_start_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "ProcessPoolExecutor", None)
+    monkeypatch.setattr(pool, "ProcessPoolExecutor", None)
     (tmp_path / "a.py").write_text(PLAIN)
     assert len(run(Request((tmp_path,))).changed) == 1

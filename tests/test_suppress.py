@@ -29,8 +29,9 @@ from porter.targets import Target
 )
 def test_lines_covered(text: str, lines: list[int]) -> None:
     found = Suppressions.read(text)
-    covered = [n for n in range(1, text.count("\n") + text.count("\r") + 2)
-               if found.covers("POR101", n)]
+    covered = [
+        n for n in range(1, text.count("\n") + text.count("\r") + 2) if found.covers("POR101", n)
+    ]
     assert covered == lines
     assert not any(found.covers("POR102", n) for n in lines)
 

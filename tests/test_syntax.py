@@ -214,6 +214,7 @@ NEWER = [
     ("f'{f'{a['b']}'}'\n", "Constant", ["'b'"]),
     ("f'{a['b']}' f'{c!r:{'d'}}e'\n", "Constant", ["'b'", "'d'", "e"]),
     ("f'{a  # } \"\n}{'\\n'.join(b)}'\n", "Name", ["a", "b"]),
+    ("f'{a['#'] = # b\n }c'\n", "Constant", ["'#'", "a['#'] = # b\n !", "c"]),
     ("try: pass\nexcept* A.é as e:\n    b\n", "TryStar", ["try: pass\nexcept* A.é as e:\n    b"]),
     ("try: pass\nexcept A, B: pass\n", "Tuple", ["A, B"]),
     ("x[*a, b]\n", "Starred", ["*a"]),
@@ -256,6 +257,12 @@ def test_children_of_newer_nodes_are_visited(text: str, kind: str, expected: lis
     assert kind in {type(node).__name__ for node in ast.walk(tree)}
     assert all(hasattr(node, "end_lineno") for node in ast.walk(tree) if isinstance(node, ast.stmt))
     assert ast.dump(tree, include_attributes=True)
+
+
+def test_echo_in_newer_fstrings() -> None:
+    joined = parse("f'{a['#'] = # b\n }c'").body[0].value  # type: ignore[attr-defined]
+    assert joined.values[0].value == "a['#'] = \n "
+    assert joined.values[1].conversion == ord("r")
 
 
 def test_type_parameters_are_fields_on_every_python() -> None:

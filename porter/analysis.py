@@ -1,0 +1,247 @@
+"""The analysis of one file: from its bytes to what was found and its new bytes.
+
+Nothing is raised: what goes wrong in a file is its result, so that no file can end a run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from porter import catalog as rules
+from porter import engine, own
+from porter.catalog import Catalog
+from porter.module import NO_FACTS, ProjectFacts
+from porter.notebook import Notebook
+from porter.project import Kind
+from porter.report import FileStatus, SiteReport
+from porter.rule import Category, Rule, Safety, Status
+from porter.source import SourceProblem, decode_python
+from porter.suppress import Suppressions
+from porter.syntax import LineIndex, SyntaxProblem, parse
+from porter.targets import Target
+
+UTF16 = (b"\xff\xfe", b"\xfe\xff")
+"""How files begin that Python cannot read but an editor may have written."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What every worker must know; the rules themselves are loaded by each worker."""
+
+    target: Target
+    select: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    unsafe: bool = False
+    facts: ProjectFacts = NO_FACTS
+
+    def catalog(self, ignored: tuple[str, ...] = ()) -> Catalog:
+        """The rules in force for a file that ignores these codes as well."""
+        return selected(self.select, self.ignore, ignored)
+
+
+_catalogs: dict[tuple[object, ...], Catalog] = {}
+
+
+def selected(
+    select: tuple[str, ...], ignore: tuple[str, ...], ignored: tuple[str, ...] = ()
+) -> Catalog:
+    """The rules selected, without the `ignored` ones; made once.
+
+    Raises:
+        CatalogProblem: a selected code matches no rule.
+    """
+    full = rules.load()
+    key = (id(full), select, ignore, ignored)
+    if key not in _catalogs:
+        chosen = full.select(select, ignore)
+        if ignored:
+            known = [c for c in ignored if any(r.code.startswith(c) for r in chosen.rules)]
+            chosen = chosen.select((), known) if known else chosen
+        _catalogs[key] = chosen
+    return _catalogs[key]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One file to analyse; `data` only where it does not come from the disk."""
+
+    path: str
+    shown: str
+    kind: Kind
+    dotted: str
+    size: int = 0
+    ignored: tuple[str, ...] = ()
+    data: bytes | None = None
+
+
+@dataclass(frozen=True)
+class FileResult:
+    """What became of one file; small, because it travels between processes."""
+
+    status: FileStatus
+    reason: str = ""
+    sites: tuple[SiteReport, ...] = ()
+    after: bytes | None = None
+    digest: str = ""
+    suppressed: int = 0
+    trace: str = ""
+
+
+def analyse(task: Task, plan: Plan) -> FileResult:
+    """Analyse one file. Whatever goes wrong is in the result; nothing is raised."""
+    try:
+        data = task.data if task.data is not None else Path(task.path).read_bytes()
+        if data.startswith(UTF16):
+            raise SourceProblem("is UTF-16; save it as UTF-8 so that Python can read it")
+        if task.kind == "notebook":
+            return _notebook(task, plan, data)
+        source = decode_python(task.shown, data)
+        outcome, sites = _analysed(task, plan, source.text)
+        after = source.encode(outcome.text) if outcome.text != source.text else None
+        return _result(outcome, sites, data, after)
+    except OSError as problem:
+        return failure(task, f"cannot be read: {problem.strerror or problem}")
+    except SourceProblem as problem:
+        return failure(task, problem.message)
+    except SyntaxProblem as problem:
+        return failure(task, problem.message, problem.line, problem.column)
+    except engine.RuleProblem as problem:
+        return failure(task, str(problem), problem.line, trace=traceback.format_exc())
+    except Exception as problem:
+        what = f"{type(problem).__name__}: {problem}".splitlines()[0]
+        return failure(task, f"internal error ({what}); please report this",
+                        trace=traceback.format_exc())  # fmt: skip
+
+
+def _analysed(task: Task, plan: Plan, text: str) -> tuple[engine.Outcome, list[SiteReport]]:
+    catalog = plan.catalog(task.ignored)
+    outcome = engine.analyse(
+        text,
+        catalog,
+        plan.target,
+        path=task.shown,
+        dotted=task.dotted,
+        unsafe=plan.unsafe,
+        facts=plan.facts,
+    )
+    sites = [_site(task, settled) for settled in outcome.settled]
+    blanket = catalog.get(own.BLANKET)
+    if blanket is not None:
+        lines = re.split(r"\r\n|\r|\n", text)
+        for line in Suppressions.read(text).malformed:
+            comment = lines[line - 1]
+            sites.append(said(
+                task.shown, blanket, line, comment.index("#") + 1, comment,
+                "names no rule, so it hides nothing; write `# porter: ignore[CODE] reason`",
+            ))  # fmt: skip
+    return outcome, sites
+
+
+def _site(task: Task, settled: engine.Settled) -> SiteReport:
+    finding = settled.finding
+    reason = finding.reason
+    if settled.status is Status.LEFT and finding.safety is Safety.UNSAFE:
+        reason = f"{reason or 'not certain to keep the behaviour'} (--unsafe rewrites it)"
+    return SiteReport(
+        path=task.shown,
+        line=settled.line,
+        column=settled.column,
+        rule=finding.rule,
+        status=settled.status,
+        safety=finding.safety,
+        category=finding.category or Category.MANDATORY,
+        effort=finding.effort or 0,
+        symbol=finding.symbol,
+        before=settled.before,
+        after=settled.after,
+        reason=reason,
+    )
+
+
+def said(path: str, rule: Rule, line: int, column: int, before: str, reason: str) -> SiteReport:
+    """A site of a rule that looks at no code."""
+    return SiteReport(
+        path=path,
+        line=line,
+        column=column,
+        rule=rule.code,
+        status=Status.LEFT,
+        safety=Safety.MANUAL,
+        category=rule.category,
+        effort=rule.effort,
+        before=before,
+        reason=reason,
+    )
+
+
+def _result(
+    outcome: engine.Outcome, sites: Sequence[SiteReport], data: bytes, after: bytes | None
+) -> FileResult:
+    return FileResult(
+        FileStatus.UNCHANGED if after is None else FileStatus.CHANGED,
+        outcome.problem,
+        tuple(sites),
+        after,
+        hashlib.sha256(data).hexdigest() if after is not None else "",
+        outcome.suppressed,
+    )
+
+
+def failure(
+    task: Task, reason: str, line: int = 0, column: int = 1, *, trace: str = ""
+) -> FileResult:
+    """The result of a file that cannot be analysed; `reason` may begin with "line N: "."""
+    reason = " ".join(reason.split())
+    if not line:
+        named = re.match(r"line (\d+): ", reason)
+        line = int(named[1]) if named else 1
+    rule = rules.load().get(own.UNREADABLE)
+    site = [said(task.shown, rule, line, column, "", reason)] if rule is not None else []
+    where = f"line {line}: " if line > 1 and f"line {line}" not in reason else ""
+    return FileResult(FileStatus.FAILED, where + reason, tuple(site), trace=trace)
+
+
+# Notebooks --------------------------------------------------------------------------------------
+
+
+def _notebook(task: Task, plan: Plan, data: bytes) -> FileResult:
+    try:
+        notebook = Notebook.parse(data, parse)
+    except SourceProblem as problem:
+        if problem.message.startswith("the notebook's language"):
+            return FileResult(FileStatus.SKIPPED, problem.message)
+        raise
+    outcome, sites = _analysed(task, plan, notebook.text)
+    after = notebook.rewrite(outcome.text) if outcome.text != notebook.text else None
+    index = LineIndex(notebook.text)
+    placed = [_in_cell(site, notebook, index) for site in sites]
+    placed += _unread(task, plan, notebook)
+    return _result(outcome, placed, data, after)
+
+
+def _in_cell(site: SiteReport, notebook: Notebook, index: LineIndex) -> SiteReport:
+    at = notebook.locate(index.line_start(site.line) + site.column - 1)
+    return replace(site, cell=at.cell_index + 1, line=at.line, column=at.column + 1)
+
+
+def _unread(task: Task, plan: Plan, notebook: Notebook) -> Iterator[SiteReport]:
+    """Commands and cells that are not Python but hold what rules look for."""
+    catalog = plan.catalog(task.ignored)
+    rule = catalog.get(own.NOT_PYTHON)
+    if rule is None:
+        return
+    for magic in notebook.magics:
+        if catalog.marker.search(magic.text.encode("utf-8", "surrogatepass")):
+            at = notebook.locate(magic.start)
+            line = magic.text.splitlines()[0]
+            reason = "IPython magic or command: porter changes Python code only; check it"
+            site = said(task.shown, rule, at.line, at.column + 1, line, reason)
+            yield replace(site, cell=at.cell_index + 1)
+    for cell, problem in notebook.unparsed:
+        reason = f"this cell is not Python ({problem}) and was not read; check it"
+        yield replace(said(task.shown, rule, 1, 1, "", reason), cell=cell + 1)
