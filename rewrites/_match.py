@@ -407,7 +407,11 @@ def safe_device_expression(site: Site) -> Spelled | None:
     if found is None:
         return None
     torch, imports = found
-    return Spelled(_cpu_safe(torch, site.target), imports)
+    text = _cpu_safe(torch, site.target)
+    if isinstance(site.parent, ast.arguments):
+        # Defaults are evaluated once, with the module.
+        return Spelled(Shared("default_device", text, "module"), imports)
+    return Spelled(text, imports)
 
 
 def type_expression(site: Site, *, in_string: bool = False, reuse: bool = True) -> Spelled | None:

@@ -544,7 +544,7 @@ def _constructor(site: Site) -> Finding:
         device = None if torch is None else Spelled(f"{torch[0]}.{CURRENT}", torch[1])
     else:
         device = safe_device_expression(around)
-        if device is not None and needs_parentheses(call):
+        if device is not None and isinstance(device.part, str) and needs_parentheses(call):
             device = Spelled(f"({device.part})", device.imports)
     if device is None:
         return site.gap(NAME_TAKEN)

@@ -39,7 +39,7 @@ NATIVE_FILE = re.compile(
 )
 #: A file or class named after CUDA is one backend of several, or a tool for CUDA alone.
 NAMED_FILE = re.compile(r"(^|/)cuda(_\w+)?(\.py|/)", re.I)
-NAMED_CLASS = re.compile(r"^_?cuda", re.I)
+NAMED_CLASS = re.compile(r"^_?cuda\w*(accelerator|backend|platform|interface|device|graph\w*)$", re.I)
 
 OWN_BRANCH = "this code has a branch of its own for the target"
 
