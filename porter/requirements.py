@@ -116,7 +116,7 @@ def project_folder(path: Path) -> Path:
     """
     start = (path if path.is_dir() else path.parent).absolute()
     for folder in (start, *start.parents):
-        if any((folder / name).is_file() for name in _TOPS):
+        if has_metadata(folder):
             return folder
         if (folder / ".git").exists():
             break
@@ -124,6 +124,11 @@ def project_folder(path: Path) -> Path:
     while (folder / "__init__.py").is_file() and folder.parent != folder:
         folder = folder.parent
     return folder
+
+
+def has_metadata(folder: Path) -> bool:
+    """Whether `folder` is the top of a project that can be installed."""
+    return any((folder / name).is_file() for name in _TOPS)
 
 
 def declared(folder: Path) -> list[Bound]:

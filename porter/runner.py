@@ -138,7 +138,8 @@ def run(request: Request, progress: Progress | None = None) -> Run:
     tasks = {
         index: _task(places[index], data.sizes[index], ignored, request.stdin)
         for index in range(len(files))
-        if index in data.sizes and (index in found.needed or _concerns(data[index], catalog))
+        if index in data.sizes
+        and (index in found.needed or _concerns(files[index], data[index], catalog))
     }
     analysed = analyse_all(list(tasks.values()), plan, request.jobs, progress)
     results.update(zip(tasks, analysed, strict=True))
@@ -237,23 +238,40 @@ def _surroundings(request: Request, files: Sequence[InputFile]) -> list[InputFil
     """The rest of the project, read for names that pass between its files and changed never."""
     given = {os.path.realpath(path) for path in request.paths}
     paths = request.paths or (Path(request.stdin_name),)
-    folders = [
-        folder
-        for folder in dict.fromkeys(requirements.project_folder(path) for path in paths)
-        if folder.is_dir() and not any(_holds(g, os.path.realpath(folder)) for g in given)
+    around = [
+        place
+        for place in dict.fromkeys(place for path in paths for place in _neighbours(path))
+        if not any(_holds(g, os.path.realpath(place)) for g in given)
     ]
-    if not folders:
-        return []
     known = {os.path.realpath(file.path) for file in files}
-    return [file for file in discover(folders).files if os.path.realpath(file.path) not in known]
+    return [f for f in discover(around).files if os.path.realpath(f.path) not in known]
+
+
+def _neighbours(path: Path) -> list[Path]:
+    """Where code that is imported together with `path` lies, as far as that is surely near."""
+    folder = requirements.project_folder(path)
+    if requirements.has_metadata(folder):
+        return [folder]
+    inner = (path if path.is_dir() else path.parent).absolute()
+    if (inner / "__init__.py").is_file():
+        while (inner.parent / "__init__.py").is_file() and inner.parent != inner:
+            inner = inner.parent
+        return [inner]
+    # A lone script may lie anywhere, even in a home folder: only its own folder is looked at.
+    return sorted(inner.glob("*.py")) if inner.is_dir() and not path.is_dir() else []
 
 
 def _holds(outer: str, inner: str) -> bool:
     return inner == outer or inner.startswith(outer.rstrip(os.sep) + os.sep)
 
 
-def _concerns(data: bytes, catalog: Catalog) -> bool:
-    return may_match(data, catalog.marker) or data.startswith(UTF16)
+def _concerns(file: InputFile, data: bytes, catalog: Catalog) -> bool:
+    """Whether rules may find anything in the file, or it must be reported as unreadable."""
+    if data.startswith(UTF16):
+        return True
+    if file.kind == "notebook":  # its bytes are JSON: what looks like a comment need not be one
+        return catalog.marker.search(data) is not None
+    return may_match(data, catalog.marker)
 
 
 def _read(

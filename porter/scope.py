@@ -300,7 +300,9 @@ class Collector:
             for condition in generator.ifs:
                 condition.parent = generator
                 self._visit(condition, inner)
-        elements = [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
+        elements: list[Any] = (
+            [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
+        )
         for element in elements:
             element.parent = node
             self._visit(element, inner)

@@ -401,7 +401,8 @@ def _entry_reaches(module: Module, target: ast.Name, key: str, depth: int) -> bo
             if same and sink(module, parent, depth + 1):
                 return True
         elif isinstance(parent, ast.keyword) and parent.arg is None and is_device_name(key):
-            found = _with_package(module, parent.parent, "str")
+            call: Any = parent.parent  # type: ignore[attr-defined]
+            found = _with_package(module, call, "str")
             if not found.foreign:
                 return True
         elif isinstance(parent, ast.Attribute) and parent.attr in KEYED_METHODS:

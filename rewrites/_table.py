@@ -76,7 +76,8 @@ def _row(name: str, data: dict[str, Any]) -> Row:
 @functools.cache
 def _raw() -> dict[str, dict[str, Any]]:
     text = (Path(__file__).parent / "api.toml").read_text(encoding="utf-8")
-    return tomllib.loads(text)
+    table: dict[str, dict[str, Any]] = tomllib.loads(text)
+    return table
 
 
 @functools.cache

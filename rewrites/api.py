@@ -498,7 +498,7 @@ def _torch_node(site: Site) -> ast.expr | None:
     while isinstance(node, ast.Attribute):
         node = node.value
         if site.module.name_of(node) == "torch":
-            return node  # type: ignore[no-any-return]
+            return node
     return None
 
 

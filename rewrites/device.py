@@ -706,6 +706,7 @@ def _joins(node: Any, negative: bool) -> bool:
 
 
 def _plain_type_test(site: Site, node: Any) -> bool:
+    value: object = site.node.value
     return (
         isinstance(node, ast.Compare)
         and len(node.ops) == 1
@@ -713,7 +714,7 @@ def _plain_type_test(site: Site, node: Any) -> bool:
         and isinstance(node.left, ast.Attribute)
         and node.left.attr == "type"
         and node.comparators[0] is site.node
-        and site.node.value == "cuda"
+        and value == "cuda"
     )
 
 

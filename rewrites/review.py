@@ -69,7 +69,7 @@ def _chain(node: ast.If) -> list[ast.If]:
     """All arms of the if/elif chain that `node` belongs to."""
     top: Any = node
     while (
-        isinstance(top.parent, ast.If)  # type: ignore[attr-defined]
+        isinstance(top.parent, ast.If)
         and top.parent.orelse == [top]
     ):
         top = top.parent
@@ -226,8 +226,9 @@ def _guarded_nodes(site: Site) -> list[ast.AST]:
 
 
 def _comparison_of(site: Site) -> Any:
-    parent = site.parent
-    return parent.parent if isinstance(parent, (ast.Tuple, ast.List, ast.Set)) else parent
+    parent: Any = site.parent
+    within = isinstance(parent, (ast.Tuple, ast.List, ast.Set))
+    return getattr(parent, "parent", None) if within else parent
 
 
 def _fails(body: list[ast.stmt]) -> bool:

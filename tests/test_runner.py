@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from porter import catalog, pool
+from porter import catalog, pool, runner
 from porter.analysis import Plan, Task, analyse
 from porter.config import Settings
 from porter.pool import analyse_all
@@ -206,7 +206,8 @@ def test_an_interrupt_stops_all_processes_and_writes_nothing(tmp_path: Path) -> 
             time.sleep(60)
             yield
         full = catalog.load()
-        changed = replace(full, rules=(*full.rules, Rule("TST001", "slow", slow, names=("strange.go",))))
+        rule = Rule("TST001", "slow", slow, names=("strange.go",))
+        changed = replace(full, rules=(*full.rules, rule))
         catalog.load = lambda: changed
         sys.exit(cli.start(["migrate", "project", "-j", "2"]))
     """)
@@ -233,3 +234,16 @@ def test_small_runs_start_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(pool, "ProcessPoolExecutor", None)
     (tmp_path / "a.py").write_text(PLAIN)
     assert len(run(Request((tmp_path,))).changed) == 1
+
+
+def test_a_lone_script_does_not_draw_in_the_folders_around_it(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "b.py").write_text(PLAIN)
+    (tmp_path / "compat.py").write_text("from torch.cuda import is_available\n")
+    (tmp_path / "a.py").write_text("from compat import is_available\nis_available()\n")
+    request = Request((tmp_path / "a.py",), Settings(target="npu"))
+    neighbours = {f.relative for f in runner._surroundings(request, [])}
+    assert neighbours == {"compat.py"}
+    done = run(request)
+    assert [f.path for f in done.report.files] == ["a.py"]
+    assert [(s.path, s.line) for s in done.report.sites] == [("a.py", 2)]
