@@ -246,7 +246,7 @@ class _Converter:
         return self._source[start:end].decode("utf-8", "surrogatepass")
 
     def skip_space(self, offset: int) -> int:
-        """Return the byte offset of the first byte from ``offset`` on that is not space or comment."""
+        """Return the first byte offset from ``offset`` on that is not space or comment."""
         match = re.compile(rb"(?:[ \t\f\n]|#[^\n]*)*").match(self._source, offset)
         return match.end() if match else offset
 

@@ -244,7 +244,8 @@ def classify(value: ast.expr | None, module: Module, depth: int = 0) -> str:
     if isinstance(value, ast.Constant):
         return "str" if value.value in ("cuda", "npu") else ""
     if isinstance(value, ast.IfExp):
-        if not implies(value.test, True, module) or _other_than_cpu(value.orelse, module):
+        # A flag may switch CUDA off where it is available; then the variable is not its device.
+        if not is_availability(value.test, module) or _other_than_cpu(value.orelse, module):
             return ""
         return classify(value.body, module, depth + 1)
     if isinstance(value, ast.BoolOp) and isinstance(value.op, ast.Or):
@@ -261,6 +262,25 @@ def classify(value: ast.expr | None, module: Module, depth: int = 0) -> str:
     if isinstance(value, ast.Attribute) and value.attr == "type":
         return "str" if classify(value.value, module, depth + 1) == "device" else ""
     return ""
+
+
+def is_availability(test: ast.expr, module: Module, depth: int = 0) -> bool:
+    """Whether `test` is true exactly where an accelerator can be used."""
+    if isinstance(test, ast.Call):
+        if module.name_of(test.func) in AVAILABLE:
+            return True
+        return (
+            isinstance(test.func, ast.Name)
+            and test.func.id == "bool"
+            and len(test.args) == 1
+            and is_availability(test.args[0], module, depth)
+        )
+    if isinstance(test, ast.Name) and depth < 4:
+        owner = module.scope(test).owner(test.id)
+        bindings = owner.bindings.get(test.id, []) if owner else []
+        value = bindings[0].value if len(bindings) == 1 else None
+        return value is not None and is_availability(value, module, depth + 1)
+    return False
 
 
 def _other_than_cpu(value: ast.expr, module: Module) -> bool:

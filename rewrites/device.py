@@ -81,6 +81,12 @@ def npu_import(target: Target) -> tuple[str, ...]:
             "import torch\n\ndef f(model):\n    return model.to(torch.accelerator.current_accelerator())\n",
             "def f(model):\n    return model.npu()\n",
         ),
+        change(
+            'import torch\n\n\ndef f(x, use_cuda):\n    device = torch.device("cuda" if use_cuda else "cpu")\n    return x.cuda(), device\n',
+            'import torch\n\ndevice_type = (torch.accelerator.current_accelerator() or torch.device("cpu")).type\n\n\ndef f(x, use_cuda):\n    device = torch.device(device_type if use_cuda else "cpu")\n    return x.to(torch.accelerator.current_accelerator()), device\n',
+            'import torch\n\n\ndef f(x, use_cuda):\n    device = torch.device("npu" if use_cuda else "cpu")\n    return x.npu(), device\n',
+            note="a device that a flag may turn to the CPU is not the accelerator's",
+        ),
         keep("import argparse\n\ndef f(args):\n    return 1 if args.cuda else 0\n", finding=False),
         keep("class Net:\n    def cuda(self):\n        return self\n\n    def go(self):\n        self.cuda()\n"),
         keep("from numba import cuda\n\n@cuda.jit\ndef kernel(a):\n    pass\n", finding=False),

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import tokenize
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,7 +49,9 @@ def texts() -> Iterator[tuple[Path, str]]:
             with path.open("rb") as file:
                 encoding, _ = tokenize.detect_encoding(file.readline)
             text = path.read_bytes().decode(encoding)
-            ast.parse(text.removeprefix("\ufeff"))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                ast.parse(text.removeprefix("\ufeff"))
         except (SyntaxError, ValueError):  # the library's own tests hold broken files
             continue
         yield path, text
@@ -214,7 +217,7 @@ NEWER = [
     ("f'{f'{a['b']}'}'\n", "Constant", ["'b'"]),
     ("f'{a['b']}' f'{c!r:{'d'}}e'\n", "Constant", ["'b'", "'d'", "e"]),
     ("f'{a  # } \"\n}{'\\n'.join(b)}'\n", "Name", ["a", "b"]),
-    ("f'{a['#'] = # b\n }c'\n", "Constant", ["'#'", "a['#'] = # b\n !", "c"]),
+    ("f'{a['b'] = # c\n }d'\n", "Constant", ["a['b'] = # c\n !", "'b'", "d"]),
     ("try: pass\nexcept* A.é as e:\n    b\n", "TryStar", ["try: pass\nexcept* A.é as e:\n    b"]),
     ("try: pass\nexcept A, B: pass\n", "Tuple", ["A, B"]),
     ("x[*a, b]\n", "Starred", ["*a"]),
@@ -260,8 +263,8 @@ def test_children_of_newer_nodes_are_visited(text: str, kind: str, expected: lis
 
 
 def test_echo_in_newer_fstrings() -> None:
-    joined = parse("f'{a['#'] = # b\n }c'").body[0].value  # type: ignore[attr-defined]
-    assert joined.values[0].value == "a['#'] = \n "
+    joined = parse("f'{a['b'] = # c\n }d'").body[0].value  # type: ignore[attr-defined]
+    assert joined.values[0].value == "a['b'] = \n "
     assert joined.values[1].conversion == ord("r")
 
 

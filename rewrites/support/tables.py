@@ -1,0 +1,316 @@
+"""The tables as typed rows. Each is read once, when it is first asked for."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+#: Versions of torch_npu whose list of APIs was read, oldest first (the first line of `api.tsv`).
+VERSIONS = ("2.7.1", "2.11.0", "2.12.0", "2.13.0")
+#: The only version of torch_npu whose binary was read.
+BINARY = "2.13.0"
+#: The product lines that Ascend's lists name.
+LINES = ("A2", "A3", "950DT")
+#: How an operator may run, in the order of the statistics.
+KINDS = {
+    "npu": "kernel of torch_npu",
+    "composite": "composed of other operators (implicit)",
+    "composite_explicit": "composed of other operators (explicit)",
+    "cpu_fallback": "falls back to the CPU",
+    "npu_ops": "operator of torch_npu itself",
+}
+
+#: Operators that only look at the same memory in another way, or make an empty or constant tensor.
+SHAPES = frozenset(
+    "_unsafe_view alias as_strided detach empty_like expand narrow ones_like permute scalar_tensor "
+    "select slice split split_with_sizes squeeze squeeze_ t transpose unbind unsqueeze view "
+    "zeros_like".split()
+)
+#: An operator for gradients that are zero: nothing is computed.
+NOT_COMPUTED = frozenset({"aten::_efficientzerotensor"})
+
+
+@dataclass(frozen=True)
+class Api:
+    """What Ascend's list of one version says of one API.
+
+    Args:
+        name: the qualified name.
+        version: the version of the list.
+        page: the page of the list.
+        lines: product lines that support it; those of `LINES` that are missing do not.
+        npu_name: what it is called on the device, where that is another name.
+        dtypes: by parameter ("*" for the API itself), the only dtypes it takes.
+        missing_dtypes: dtypes that the list excludes.
+        fallback: "yes", "may" or "cpu_only" where the list says that it runs on the CPU.
+        inference_only: whether it cannot be used in training.
+        other: whether the list has restrictions that only its text tells.
+    """
+
+    name: str
+    version: str
+    page: str
+    lines: tuple[str, ...]
+    npu_name: str = ""
+    dtypes: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    missing_dtypes: tuple[str, ...] = ()
+    fallback: str = ""
+    inference_only: bool = False
+    other: bool = False
+
+    @property
+    def limited(self) -> bool:
+        """Whether the list restricts it in any way."""
+        return bool(
+            self.dtypes or self.missing_dtypes or self.fallback or self.inference_only or self.other
+        )
+
+    @property
+    def source(self) -> str:
+        """The page that says so, with its commit and date."""
+        said = sources()["api.tsv"]
+        folder = f"pytorch_{self.version.replace('.', '-')}"
+        return f"{said['source']}, {folder}/{self.page}.md ({said['date']})"
+
+
+@dataclass(frozen=True)
+class Operator:
+    """How the binary of torch_npu runs one operator.
+
+    Args:
+        name: with namespace and overload, "aten::isin.Tensor_Tensor".
+        kind: a key of `KINDS`.
+        keys: letters of other dispatch keys that have a kernel; the table's first line explains.
+        autocast: what autocast does with its arguments.
+    """
+
+    name: str
+    kind: str
+    keys: str = ""
+    autocast: str = ""
+
+
+@dataclass(frozen=True)
+class Name:
+    """A name that an installed torch_npu has.
+
+    Args:
+        name: qualified, or an operator such as "npu::npu_fusion_attention".
+        kind: "callable", "class", "module", "op" for an operator, "added" for a name in torch.
+        signature: the signature or schema, where one is known.
+    """
+
+    name: str
+    kind: str
+    signature: str = ""
+
+
+@functools.cache
+def sources() -> dict[str, dict[str, str]]:
+    """For each table its source, date and the digest of its input."""
+    found: dict[str, dict[str, str]] = json.loads(_text("sources.json"))
+    return found
+
+
+def _text(name: str) -> str:
+    return (HERE / name).read_text(encoding="utf-8")
+
+
+def _rows(name: str) -> Iterator[tuple[str, list[str]]]:
+    """Each row with the section it stands in."""
+    section = ""
+    for line in _text(name).splitlines():
+        if line.startswith("= "):
+            section = line[2:]
+        elif not line.startswith("#"):
+            yield section, line.split("\t")
+
+
+# API level --------------------------------------------------------------------------------------
+
+
+@functools.cache
+def _api_rows() -> dict[str, list[tuple[str, str, str, str, str]]]:
+    """By name: page, versions, lines, name on the device, limits, as they are written."""
+    found: dict[str, list[tuple[str, str, str, str, str]]] = {}
+    for page, columns in _rows("api.tsv"):
+        name, versions, lines, npu_name, limits = (*columns, "", "")[:5]
+        found.setdefault(name, []).append((page, versions, lines, npu_name, limits))
+    return found
+
+
+def api(name: str, version: str) -> Api | None:
+    """What the list of `version` (one of `VERSIONS`) says of an API; None if nothing."""
+    position = str(VERSIONS.index(version))
+    for page, versions, lines, npu_name, limits in _api_rows().get(name, ()):
+        if not versions or position in versions:
+            return _api(name, version, page, lines, npu_name, limits)
+    return None
+
+
+def apis(version: str) -> dict[str, Api]:
+    """The whole list of one version."""
+    rows = ((name, api(name, version)) for name in _api_rows())
+    return {name: row for name, row in rows if row is not None}
+
+
+def api_names() -> tuple[str, ...]:
+    """Every API of every list."""
+    return tuple(_api_rows())
+
+
+def _api(name: str, version: str, page: str, lines: str, npu_name: str, limits: str) -> Api:
+    dtypes: list[tuple[str, tuple[str, ...]]] = []
+    missing: tuple[str, ...] = ()
+    fallback = ""
+    for part in limits.split():
+        if part.startswith("!"):
+            missing = tuple(part[1:].split(","))
+        elif part.startswith("cpu="):
+            fallback = part[4:]
+        elif ":" in part:
+            parameter, _, names = part.partition(":")
+            dtypes.append((parameter, tuple(names.split(","))))
+    return Api(
+        name,
+        version,
+        page,
+        _lines(lines),
+        npu_name,
+        tuple(dtypes),
+        missing,
+        fallback,
+        "inference" in limits.split(),
+        "other" in limits.split(),
+    )
+
+
+def _lines(text: str) -> tuple[str, ...]:
+    if text == "*":
+        return LINES
+    return () if text == "-" else tuple(text.split(","))
+
+
+@functools.cache
+def unsupported(line: str = "") -> frozenset[str]:
+    """APIs that some list says do not run on `line`, or on no product line at all."""
+    found = set()
+    for name, rows in _api_rows().items():
+        for row in rows:
+            lines = _lines(row[2])
+            if (line not in lines) if line else not lines:
+                found.add(name)
+    return frozenset(found)
+
+
+# Operator level ---------------------------------------------------------------------------------
+
+
+@functools.cache
+def operators() -> dict[str, Operator]:
+    """Every operator of torch and of torch_npu, by its full name."""
+    found = {}
+    for kind, columns in _rows("operators.tsv"):
+        name, keys, autocast = (*columns, "", "")[:3]
+        full = name if "::" in name else f"aten::{name}"
+        found[full] = Operator(full, kind, keys, autocast)
+    return found
+
+
+@functools.cache
+def overloads() -> Mapping[str, tuple[Operator, ...]]:
+    """Operators by their name without the overload."""
+    found: dict[str, list[Operator]] = {}
+    for name, operator in operators().items():
+        found.setdefault(name.partition(".")[0], []).append(operator)
+    return {name: tuple(rows) for name, rows in found.items()}
+
+
+@functools.cache
+def conditions() -> dict[str, tuple[str, ...]]:
+    """When an operator with a kernel runs on the CPU all the same, by its full name."""
+    found: dict[str, tuple[str, ...]] = {}
+    for _, (name, when) in _rows("fallbacks.tsv"):
+        found[f"aten::{name}"] = (*found.get(f"aten::{name}", ()), when)
+    return found
+
+
+@functools.cache
+def calls() -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
+    """By API: the operators that every call of it runs, and those of its backward pass."""
+    found = {}
+    for _, columns in _rows("calls.tsv"):
+        name, forward, backward = (*columns, "", "")[:3]
+        found[name] = (
+            tuple(f"aten::{o}" for o in forward.split()),
+            tuple(f"aten::{o}" for o in backward.split()),
+        )
+    return found
+
+
+def on_cpu(name: str) -> tuple[str, ...]:
+    """The operators of an API that the binary hands to the CPU."""
+    forward, _ = calls().get(name, ((), ()))
+    return () if _has_kernel(name) else _fallbacks(forward)
+
+
+def backward_on_cpu(name: str) -> tuple[str, ...]:
+    """The operators of an API's backward pass that the binary hands to the CPU."""
+    _, backward = calls().get(name, ((), ()))
+    return _fallbacks(backward)
+
+
+def runs(name: str) -> bool:
+    """Whether the binary has a kernel for every operator that an API is known to call."""
+    forward, _ = calls().get(name, ((), ()))
+    return bool(forward) and all(
+        effective_kind(o) == "npu" or o.partition(".")[0][6:] in SHAPES for o in forward
+    )
+
+
+def _has_kernel(name: str) -> bool:
+    """Whether the operator of that very name has a kernel: torch_npu does not take it apart."""
+    last = name.rpartition(".")[2]
+    return any(o.kind == "npu" for o in overloads().get(f"aten::{last}", ()))
+
+
+def _fallbacks(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(
+        n for n in names if effective_kind(n) == "cpu_fallback" and n not in NOT_COMPUTED
+    )
+
+
+def effective_kind(name: str) -> str:
+    """How an operator runs in the end; empty if the table does not have it.
+
+    A structured operator without a kernel of its own does its work in its `out` overload
+    (torch/csrc: CompositeExplicitAutogradNonFunctional kernels).
+    """
+    known = operators().get(name)
+    if known is None:
+        return ""
+    if known.kind == "composite_explicit":
+        base, _, overload = name.partition(".")
+        out = f"{base.rstrip('_')}.{overload}_out" if overload else f"{base.rstrip('_')}.out"
+        settled = operators().get(out)
+        if settled is not None and settled.kind in ("npu", "cpu_fallback"):
+            return settled.kind
+    return known.kind
+
+
+# Names ------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def names() -> dict[str, Name]:
+    """Every name of an installed torch_npu, and what it adds to torch."""
+    found = {}
+    for _, columns in _rows("names.tsv"):
+        name, kind, signature = (*columns, "", "")[:3]
+        found.setdefault(name, Name(name, kind, signature))
+    return found
