@@ -95,7 +95,7 @@ def _assign(module: Module, group: _Group, placement: Placement) -> str:
     newline = _newline(module.text)
     indent = module.text[module.index.line_start(module.index.position(anchor)[0]) : anchor]
     line = f"{name} = {shared.expression}{newline}{indent}"
-    if isinstance(owner, ast.Module) and shared.level == "module":
+    if isinstance(owner, ast.Module) and not indent and _behind_imports(module, anchor):
         line = f"{newline}{name} = {shared.expression}{newline}"
         if not _blank_follows(module, anchor):
             line += newline
@@ -130,9 +130,15 @@ def _anchor(module: Module, group: _Group) -> int | None:
         if statement is None:
             return None
         inner = _inner_block(module, statement, first, last)
+        if inner is None and _is_definition(statement) and isinstance(group.owner, ast.Module):
+            return _module_anchor(module, _statement_start(module, statement))
         if inner is None:
             return _line_start(module, statement)
         body = inner
+
+
+def _is_definition(statement: ast.stmt) -> bool:
+    return isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
 
 
 def _holding(module: Module, body: list[ast.stmt], offset: int) -> ast.stmt | None:
@@ -167,6 +173,11 @@ def _line_start(module: Module, statement: ast.stmt) -> int | None:
     start = _statement_start(module, statement)
     line = module.index.line_start(module.index.position(start)[0])
     return None if module.text[line:start].strip() else start
+
+
+def _behind_imports(module: Module, anchor: int) -> bool:
+    """Whether the assignment opens a paragraph of its own below the imports."""
+    return anchor == _module_anchor(module, anchor)
 
 
 def _module_anchor(module: Module, first: int) -> int | None:

@@ -23,10 +23,14 @@ class Target:
     Args:
         name: "accelerator" (any device through torch.accelerator) or "npu" (torch_npu).
         min_torch: lowest torch version to support, (major, minor).
+        torch_npu: the version of torch_npu to run with, such as "2.13"; empty if not chosen.
+        hardware: the product line to run on, such as "A2"; empty if not chosen.
     """
 
     name: str
     min_torch: tuple[int, int] = DEFAULT_MIN_TORCH
+    torch_npu: str = ""
+    hardware: str = ""
 
     @property
     def agnostic(self) -> bool:

@@ -661,6 +661,10 @@ def _comparison(site: Site, target: Target, node: Any) -> Iterator[Finding]:
     if not target.has(ACCELERATOR_SINCE):
         yield site.gap(TOO_OLD)
         return
+    if site.needs("torch") and not _plain_type_test(site, node):
+        # The file leaves torch to an abstraction of its own, which is to be asked.
+        yield site.gap("compared through an abstraction of the project's own; ask it for the target")
+        return
     yield _accelerator_comparison(site, node, guards)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from porter.module import Module
 from porter.rule import Category, Finding, Safety
+from porter.scope import Scope
 from porter.site import Site
 
 from ._match import OTHER_ACCELERATORS, TOLD_APART
@@ -31,7 +32,7 @@ COMPANIONS = frozenset(
 KERNEL = re.compile(r"cuda|triton|cutlass|nvcc|tensorrt|(^|_)(ext|C)$", re.I)
 
 #: Words beside a check for CUDA that say what the branch needs it for.
-NATIVE_WORDS = frozenset({"cupy", "cucim", "cuml", "tensorrt", "trt", "nvml", "pynvml", "cutlass"})
+NATIVE_WORDS = frozenset({"cupy", "cucim", "cuml", "tensorrt", "trt", "nvml", "pynvml", "cutlass", "triton"})
 #: Files that are named after a library made for CUDA.
 NATIVE_FILE = re.compile(
     r"(^|[/_])(trt|tensorrt|cupy|pycuda|bitsandbytes|bnb|nunchaku|transformer_engine|flashinfer)"
@@ -194,7 +195,9 @@ def review_kernels(site: Site, finding: Finding) -> Finding:
     kernel = next((k for n in region for k in _kernels(site.module, n)), "")
     if not kernel and isinstance(site.parent, (ast.BoolOp, ast.Compare)):
         whole = site.parent if isinstance(site.parent, ast.BoolOp) else site.parent.parent  # type: ignore[attr-defined]
-        kernel = min(words(whole) & NATIVE_WORDS, default="") if isinstance(whole, ast.BoolOp) else ""
+        if isinstance(whole, ast.BoolOp):
+            kernel = min(words(whole) & NATIVE_WORDS, default="")
+            kernel = kernel or next(iter(_kernels(site.module, whole)), "")
     if not kernel:
         return finding
     reason = f"`{kernel}` looks like code for CUDA alone; give the target a path of its own"
@@ -342,12 +345,26 @@ def _companions(module: Module) -> dict[int, str]:
             root = root.value
         if not isinstance(root, ast.Name):
             continue
-        found = module.resolve(root, scope)
-        top = found.name.partition(".")[0] if found else ""
+        top = _package(module, root, scope)
         function = module.function(chain) if top in COMPANIONS else None
         if function is not None:
             users[id(function)] = top
     return users
+
+
+def _package(module: Module, root: ast.Name, scope: Scope) -> str:
+    """The package behind a name: imported, or the decorator of a kernel defined here."""
+    found = module.resolve(root, scope)
+    if found is not None:
+        return found.name.partition(".")[0]
+    owner = scope.owner(root.id)
+    for binding in owner.bindings.get(root.id, ()) if owner else ():
+        for decorator in getattr(binding.node, "decorator_list", ()):
+            function = decorator.func if isinstance(decorator, ast.Call) else decorator
+            top = module.name_of(function).partition(".")[0]
+            if top in COMPANIONS:
+                return top
+    return ""
 
 
 REVIEWS = (review_told_apart, review_kernels, review_companions, review_named)

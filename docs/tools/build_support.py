@@ -254,7 +254,7 @@ def _first(samples: Iterable[Any], count: int) -> Iterator[Any]:
 
 def _public(info: Any, torch: Any) -> Iterator[str]:
     """The documented names behind an entry of torch's test database."""
-    for name in (info.name, *(alias.name for alias in info.aliases)):
+    for name in (info.name, *(a.name.removeprefix("torch.") for a in info.aliases)):
         found: Any = torch
         for part in name.split("."):
             found = getattr(found, part, None)

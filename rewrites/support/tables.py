@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import functools
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 HERE = Path(__file__).parent
 
@@ -301,6 +307,13 @@ def effective_kind(name: str) -> str:
         if settled is not None and settled.kind in ("npu", "cpu_fallback"):
             return settled.kind
     return known.kind
+
+
+@functools.cache
+def advice() -> dict[str, str]:
+    """What to do about APIs that do not run: porter's own words, by name."""
+    found: dict[str, str] = tomllib.loads(_text("advice.toml"))
+    return found
 
 
 # Names ------------------------------------------------------------------------------------------
