@@ -228,10 +228,11 @@ def _mask(text: str) -> str:
     return _STRING_OR_COMMENT.sub(blank, text)
 
 
-# LibCST's parser recurses without a limit and a stack overflow there ends the process, so what
-# is deeper than any real program is kept from it. CPython's own limit is 200 brackets.
+# LibCST's parser recurses without a limit, a stack overflow there ends the process, and its time
+# grows with the square of the depth: what is deeper than any real program is kept from it.
+# CPython's own limit is 200 brackets.
 _MAX_BRACKETS = 200
-_MAX_DEPTH = 3000
+_MAX_DEPTH = 1000
 _DEPTH_TOKEN = re.compile(
     r"\\[\r\n]+|[(\[{]|[)\]}]|,|[\r\n;]|\b(?:not|and|or|if|else|elif|lambda|await|in|is)\b|[-+*/%@&|^~.<>:]"
 )

@@ -457,7 +457,7 @@ BEFORE = "import torch\nimport torch.distributed as dist\n"
         change(
             BEFORE + 'dist.init_process_group("nccl")\n',
             BEFORE
-            + 'dist.init_process_group(dist.get_default_backend_for_device(torch.accelerator.current_accelerator() or "cpu"))\n',
+            + '\ndefault_backend = dist.get_default_backend_for_device(torch.accelerator.current_accelerator() or "cpu")\n\ndist.init_process_group(default_backend)\n',
             BEFORE + 'dist.init_process_group("hccl")\n',
         ),
         change(
@@ -477,13 +477,13 @@ BEFORE = "import torch\nimport torch.distributed as dist\n"
         change(
             BEFORE + '\n\ndef setup(rank, backend="nccl"):\n    dist.init_process_group(backend, rank=rank)\n',
             BEFORE
-            + '\n\ndef setup(rank, backend=dist.get_default_backend_for_device(torch.accelerator.current_accelerator() or "cpu")):\n    dist.init_process_group(backend, rank=rank)\n',
+            + '\ndefault_backend = dist.get_default_backend_for_device(torch.accelerator.current_accelerator() or "cpu")\n\n\ndef setup(rank, backend=default_backend):\n    dist.init_process_group(backend, rank=rank)\n',
             BEFORE + '\n\ndef setup(rank, backend="hccl"):\n    dist.init_process_group(backend, rank=rank)\n',
             min_torch="2.7",
         ),
         change(
             'import argparse\nimport torch\nparser = argparse.ArgumentParser()\nparser.add_argument("--dist-backend", default="nccl", choices=["nccl", "gloo"])\n',
-            'import argparse\nimport torch\nparser = argparse.ArgumentParser()\nparser.add_argument("--dist-backend", default=torch.distributed.get_default_backend_for_device(torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"), choices=["nccl", "hccl", "xccl", "gloo"])\n',
+            'import argparse\nimport torch\nparser = argparse.ArgumentParser()\ndefault_backend = torch.distributed.get_default_backend_for_device(torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu")\nparser.add_argument("--dist-backend", default=default_backend, choices=["nccl", "hccl", "xccl", "gloo"])\n',
             'import argparse\nimport torch\nparser = argparse.ArgumentParser()\nparser.add_argument("--dist-backend", default="hccl", choices=["hccl", "gloo"])\n',
             min_torch="2.6",
             note="in 2.6 current_accelerator() raises without an accelerator",
@@ -856,7 +856,7 @@ def nccl_availability(site: Site, target: Target) -> Iterator[Finding]:
         change(
             BEFORE + "dist.init_process_group(dist.Backend.NCCL)\n",
             BEFORE
-            + 'dist.init_process_group(dist.get_default_backend_for_device(torch.accelerator.current_accelerator() or "cpu"))\n',
+            + '\ndefault_backend = dist.get_default_backend_for_device(torch.accelerator.current_accelerator() or "cpu")\n\ndist.init_process_group(default_backend)\n',
             BEFORE + "dist.init_process_group(dist.Backend.HCCL)\n",
         ),
         change(

@@ -33,6 +33,9 @@ Then, with any of the inputs::
     python docs/tools/build_support.py statistics
 """
 
+# The documentation that is read here is written in Chinese.
+# ruff: noqa: RUF001
+
 from __future__ import annotations
 
 import argparse
@@ -216,7 +219,8 @@ def trace(samples: int = 4) -> dict[str, Any]:
         names = list(_public(info, torch))
         if dtype is None or not names:
             continue
-        for sample in _first(info.sample_inputs("cpu", dtype, requires_grad=dtype.is_floating_point), samples):
+        inputs = info.sample_inputs("cpu", dtype, requires_grad=dtype.is_floating_point)
+        for sample in _first(inputs, samples):
             arguments, keywords = (sample.input, *sample.args), sample.kwargs
             seen = _calls(lambda: info.op(*arguments, **keywords))  # noqa: B023
             for name in names if seen else ():
@@ -314,15 +318,16 @@ def _calls(function: Any) -> tuple[set[str], set[str]] | None:
 def api_table(facts: Mapping[str, Any]) -> str:
     """The text of `api.tsv`."""
     versions = sorted(facts["versions"], key=_number)
-    rows: dict[str, dict[str, list[tuple[str, str, str]]]] = {}
+    # By page and name: each record with the versions that have it.
+    rows: dict[str, dict[str, dict[str, str]]] = {}
     for position, version in enumerate(versions):
         for name, entry in facts["versions"][version].items():
-            # Two pages name members of classes only; the page says whose they are.
+            # Some pages name members of classes only; the page says whose they are.
             shown = _qualified(name, entry["module"])
             record = (_hardware(entry["hardware"]), entry.get("npu_name", ""), _limit_text(entry))
-            rows.setdefault(entry["module"], {}).setdefault(shown, []).append(
-                (str(position), *record)[:1] + ("\t".join(record), "")
-            )
+            found = rows.setdefault(entry["module"], {}).setdefault(shown, {})
+            text = "\t".join(record)
+            found[text] = found.get(text, "") + str(position)
     lines = [
         f"# versions {' '.join(versions)}",
         "# A section is a page of the documentation. Columns: name, versions (numbers in the line"
@@ -335,12 +340,9 @@ def api_table(facts: Mapping[str, Any]) -> str:
     for module in sorted(rows):
         lines.append(f"= {module}")
         for name in sorted(rows[module]):
-            grouped: dict[str, str] = {}
-            for position_text, record_text, _ in rows[module][name]:
-                grouped[record_text] = grouped.get(record_text, "") + position_text
-            for record_text, where in grouped.items():
+            for text, where in rows[module][name].items():
                 shown_where = "" if where == everything else where
-                lines.append(f"{name}\t{shown_where}\t{record_text}".rstrip("\t"))
+                lines.append(f"{name}\t{shown_where}\t{text}".rstrip("\t"))
     return "\n".join(lines) + "\n"
 
 
@@ -468,7 +470,7 @@ def fallback_table(text: str) -> str:
         condition = re.search(r"following conditions to run on the NPU backend: (.*?)\. Now", rest)
         when = f"unless {condition[1]}" if condition else "not supported by this CANN version"
         if "CANN" not in rest and condition is None:
-            when = "always"
+            when = "in cases that its message does not name"
         for name in re.findall(r"aten::[\w.]+", found["names"]):
             lines.append(f"{name.removeprefix('aten::')}\t{when}")
     return "\n".join([lines[0], *sorted(set(lines[1:]))]) + "\n"
@@ -541,7 +543,8 @@ def statistics() -> str:
         "",
         _said(sources["api.tsv"]),
         "",
-        "| torch_npu | APIs listed | on A2 | on A3 | on 950DT | on none | with limits | CPU fallback | inference only |",
+        "| torch_npu | APIs listed | on A2 | on A3 | on 950DT | on none | with limits "
+        "| CPU fallback | inference only |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for version, rows in apis.items():
@@ -566,15 +569,16 @@ def statistics() -> str:
         "|---|---|",
         *(f"| {tables.KINDS[kind]} | {operators[kind]} |" for kind in tables.KINDS),
         "",
-        f"{len(calls)} APIs are joined to the operators that they call. {_said(sources['calls.tsv'])}"
-        f" {sum(bool(tables.on_cpu(n)) for n in calls)} of them run an operator on the CPU, "
+        f"{len(calls)} APIs are joined to the operators that they call. "
+        f"{_said(sources['calls.tsv'])} {sum(bool(tables.on_cpu(n)) for n in calls)} of them run an operator on the CPU, "
         f"{sum(bool(tables.backward_on_cpu(n)) for n in calls)} do so in the backward pass.",
         "",
         "## Names of torch_npu",
         "",
         _said(sources["names.tsv"]),
         "",
-        f"{len(tables.names())} names, {sum(n.kind == 'op' for n in tables.names().values())} of them operators.",
+        f"{len(tables.names())} names, "
+        f"{sum(n.kind == 'op' for n in tables.names().values())} of them operators.",
         "",
         "## Packages",
         "",

@@ -36,7 +36,8 @@ def listed(target: Target) -> str:
     """
     if target.hardware and target.hardware not in LINES:
         raise Unanswerable(
-            f"unknown product line {target.hardware!r} (write {', '.join(LINES[:-1])} or {LINES[-1]})"
+            f"unknown product line {target.hardware!r} "
+            f"(write {', '.join(LINES[:-1])} or {LINES[-1]})"
         )
     if not target.torch_npu:
         return VERSIONS[-1]
@@ -187,12 +188,16 @@ def advice(row: Api, target: Target) -> str:
     hint = tables.advice().get(row.name, "")
     if row.lines:
         return hint
-    if tables.on_cpu(row.name):
-        said = f"in torch_npu {BINARY} {' and '.join(tables.on_cpu(row.name))} falls back to the CPU"
+    twin = tables.twin(row.name, row.version)
+    if twin:
+        said = f"the same list has {twin}, which does the same, as supported: test it"
+    elif tables.on_cpu(row.name):
+        operators = " and ".join(tables.on_cpu(row.name))
+        said = f"in torch_npu {BINARY} {operators} falls back to the CPU"
     elif tables.runs(row.name):
         said = (
-            f"the list says no, yet torch_npu {BINARY} has a kernel for every operator that "
-            f"it calls: test it"
+            f"the list says no, yet torch_npu {BINARY} has a kernel for every operator that it "
+            "calls: test it"
         )
     else:
         return hint
@@ -258,6 +263,8 @@ def called(name: str, target: Target) -> Iterator[Support]:
     """Operators of an API that run on the CPU, whatever its list says."""
     forward, backward = tables.on_cpu(name), tables.backward_on_cpu(name)
     if not forward and not backward:
+        if name in tables.calls() and tables.api(name, listed(target)) is None:
+            yield _unlisted(name)
         return
     said = [f"{' and '.join(forward)}"] if forward else []
     if backward:
@@ -268,6 +275,22 @@ def called(name: str, target: Target) -> Iterator[Support]:
         "operators of the API",
         Status.ON_CPU,
         note=f"falls back to the CPU: {'; '.join(said)}; {CPU_HINT}",
+        source=f"{source['source']} ({source['date']}), and the operators of torch_npu {BINARY}",
+        version=f"torch_npu {BINARY}",
+    )
+
+
+def _unlisted(name: str) -> Support:
+    """An API that no list names, from the operators that it calls."""
+    operators = tables.calls()[name][0]
+    kinds = [f"{o} ({tables.KINDS[tables.effective_kind(o)]})" for o in operators if o in
+             tables.operators()]  # fmt: skip
+    source = tables.sources()["calls.tsv"]
+    return Support(
+        name,
+        "operators of the API",
+        Status.SUPPORTED if tables.runs(name) else Status.UNKNOWN,
+        note="Ascend's list does not name it; it calls " + (", ".join(kinds) or "no operator"),
         source=f"{source['source']} ({source['date']}), and the operators of torch_npu {BINARY}",
         version=f"torch_npu {BINARY}",
     )

@@ -37,6 +37,8 @@ SHAPES = frozenset(
     "select slice split split_with_sizes squeeze squeeze_ t transpose unbind unsqueeze view "
     "zeros_like".split()
 )
+#: Names of the same object in torch 2.13, where Ascend's lists have both.
+SAME = {"torch.func.vmap": "torch.vmap"}
 #: An operator for gradients that are zero: nothing is computed.
 NOT_COMPUTED = frozenset({"aten::_efficientzerotensor"})
 
@@ -249,7 +251,7 @@ def conditions() -> dict[str, tuple[str, ...]]:
 @functools.cache
 def calls() -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
     """By API: the operators that every call of it runs, and those of its backward pass."""
-    found = {}
+    found: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {}
     for _, columns in _rows("calls.tsv"):
         name, forward, backward = (*columns, "", "")[:3]
         found[name] = (
@@ -263,6 +265,21 @@ def on_cpu(name: str) -> tuple[str, ...]:
     """The operators of an API that the binary hands to the CPU."""
     forward, _ = calls().get(name, ((), ()))
     return () if _has_kernel(name) else _fallbacks(forward)
+
+
+def twin(name: str, version: str) -> str:
+    """Another name for the same work that the same list has as supported; empty if none.
+
+    A function of torch and the method of that name call the same operator; `SAME` are the same
+    object in torch 2.13.
+    """
+    other = SAME.get(name, "")
+    if not other and name.count(".") == 1:
+        other = f"torch.Tensor.{name.rpartition('.')[2]}"
+    elif name.startswith("torch.Tensor."):
+        other = f"torch.{name.rpartition('.')[2]}"
+    row = api(other, version) if other else None
+    return other if row is not None and row.lines else ""
 
 
 def backward_on_cpu(name: str) -> tuple[str, ...]:
@@ -322,7 +339,7 @@ def advice() -> dict[str, str]:
 @functools.cache
 def names() -> dict[str, Name]:
     """Every name of an installed torch_npu, and what it adds to torch."""
-    found = {}
+    found: dict[str, Name] = {}
     for _, columns in _rows("names.tsv"):
         name, kind, signature = (*columns, "", "")[:3]
         found.setdefault(name, Name(name, kind, signature))
