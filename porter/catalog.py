@@ -93,9 +93,7 @@ class Catalog:
                     f"no rule has a code that starts with {prefix!r}; see `porter rules`"
                 )
         chosen = tuple(
-            r
-            for r in self.rules
-            if _best(r.code, select or ("ALL",)) > _best(r.code, ignore)
+            r for r in self.rules if _best(r.code, select or ("ALL",)) > _best(r.code, ignore)
         )
         return replace(self, rules=chosen)
 
@@ -126,9 +124,7 @@ def _modules() -> list[object]:
         importlib.import_module(f"porter.rewrites.{info.name}")
         for info in sorted(pkgutil.iter_modules(package.__path__), key=lambda i: i.name)
     ]
-    for entry in sorted(
-        importlib.metadata.entry_points(group=ENTRY_POINTS), key=lambda e: e.name
-    ):
+    for entry in sorted(importlib.metadata.entry_points(group=ENTRY_POINTS), key=lambda e: e.name):
         try:
             modules.append(entry.load())
         except Exception as error:

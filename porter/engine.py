@@ -138,7 +138,8 @@ def analyse(
     problem = _compile_problem(text, new)
     if problem:
         left = [replace(f, reason=f.reason or problem) for f in findings]
-        return Outcome(text, tuple(_settle(module, f, Status.LEFT) for f in left), problem, silenced)
+        settled = tuple(_settle(module, f, Status.LEFT) for f in left)
+        return Outcome(text, settled, problem, silenced)
     return Outcome(new, tuple(_settled(module, first)), "", silenced)
 
 
@@ -293,9 +294,7 @@ def _unsuppressed(
     if not suppressions:
         return findings, 0
     kept = [
-        f
-        for f in findings
-        if not suppressions.covers(f.rule, module.index.position(f.start)[0])
+        f for f in findings if not suppressions.covers(f.rule, module.index.position(f.start)[0])
     ]
     return kept, len(findings) - len(kept)
 
@@ -310,7 +309,8 @@ def settle_guards(findings: list[Finding], module: Module, unsafe: bool) -> list
         if not _applies(guard, unsafe):
             continue
         if guard.shields is not None and _has_gap(result, guard.shields):
-            result[position] = _left_alone(guard, "the rest of this condition works on this device alone")
+            reason = "the rest of this condition works on this device alone"
+            result[position] = _left_alone(guard, reason)
             continue
         if guard.guards is None:
             continue
@@ -421,9 +421,7 @@ def _rewrite(module: Module, findings: Iterable[Finding], unsafe: bool) -> _Pass
 
 
 def _loses_comment(module: Module, finding: Finding) -> bool:
-    return any(
-        "\n" in (old := module.text[e.start : e.end]) and "#" in old for e in finding.edits
-    )
+    return any("\n" in (old := module.text[e.start : e.end]) and "#" in old for e in finding.edits)
 
 
 def _compile_problem(before: str, after: str) -> str:
@@ -433,7 +431,8 @@ def _compile_problem(before: str, after: str) -> str:
     try:
         parse(after)
     except SyntaxProblem as error:
-        return f"the rewrite would not parse (line {error.line}: {error.message}); file left as it was"
+        place = f"line {error.line}: {error.message}"
+        return f"the rewrite would not parse ({place}); file left as it was"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

@@ -16,9 +16,7 @@ from porter.shared import Placement, _newline, _next_line, _statement_start
 _FROM = re.compile(r"from\s+([\w.]+)\s+import")
 
 
-def add_imports(
-    module: Module, findings: Iterable[Finding], placement: Placement
-) -> list[Span]:
+def add_imports(module: Module, findings: Iterable[Finding], placement: Placement) -> list[Span]:
     """Insert `import x` for modules that the accepted rewrites need, once each."""
     needed = sorted({name for f in findings for name in f.imports})
     needed = [n for n in needed if module.spelling(n, module.root) is None]
@@ -67,9 +65,7 @@ def _is_docstring(statement: ast.stmt) -> bool:
     )
 
 
-def edit_imports(
-    module: Module, findings: Sequence[Finding], spans: Sequence[Span]
-) -> list[Span]:
+def edit_imports(module: Module, findings: Sequence[Finding], spans: Sequence[Span]) -> list[Span]:
     """Move imported names to the modules that rewrites ask for; drop those no use is left of."""
     moves = {offset: target for f in findings for offset, target in f.moves}
     gone: list[Span] = []
@@ -105,9 +101,7 @@ def _consumed(
 
 def _covered(start: int, end: int, spans: Sequence[Span], local: str) -> bool:
     word = re.compile(rf"(?<![\w.]){re.escape(local)}\b")
-    return any(
-        s.start <= start and end <= s.end and not word.search(s.new) for s in spans
-    )
+    return any(s.start <= start and end <= s.end and not word.search(s.new) for s in spans)
 
 
 def _exported(module: Module, local: str) -> bool:
@@ -166,9 +160,7 @@ def _new_lines(
     newline = _newline(module.text)
     lines = []
     for target in sorted(set(moved.values())):
-        names = [
-            _spelled(statement.names[i]) for i in sorted(moved) if moved[i] == target
-        ]
+        names = [_spelled(statement.names[i]) for i in sorted(moved) if moved[i] == target]
         lines.append(f"from {target} import {', '.join(names)}")
     if indent.strip():
         return [Span(start, start, "; ".join(lines) + "; ")]

@@ -268,8 +268,7 @@ class Module:
                 if scope.owner(local) is not current:
                     continue
                 if any(
-                    b.kind == "import" and b.target == name and not b.typing_only
-                    for b in bindings
+                    b.kind == "import" and b.target == name and not b.typing_only for b in bindings
                 ):
                     found = self.resolve_name(local, scope)
                     if found is not None and found.certain and found.name == name:

@@ -92,9 +92,7 @@ def inline_text(shared: Shared) -> str:
     if shared.inline_text:
         return shared.inline_text
     expression = shared.expression
-    if shared.tail and not expression.endswith(")"):
-        expression = f"({expression})"
-    elif shared.tail and " " in expression:
+    if (shared.tail and not expression.endswith(")")) or (shared.tail and " " in expression):
         expression = f"({expression})"
     return expression + shared.tail
 

@@ -76,11 +76,7 @@ class Scope:
             if name in scope.globals:
                 top = self.module
                 return top if name in top.bindings else None
-            if (
-                scope.kind != "class"
-                and name in scope.bindings
-                and name not in scope.nonlocals
-            ):
+            if scope.kind != "class" and name in scope.bindings and name not in scope.nonlocals:
                 return scope
             scope = scope.parent
         return None
@@ -210,9 +206,7 @@ class Collector:
         for alias in node.names:
             alias.parent = node  # type: ignore[attr-defined]
             if alias.asname:
-                self._bind(
-                    alias.asname, Binding("import", alias, None, alias.name, node), scope
-                )
+                self._bind(alias.asname, Binding("import", alias, None, alias.name, node), scope)
             else:
                 top = alias.name.partition(".")[0]
                 self._bind(top, Binding("import", alias, None, top, node), scope)

@@ -12,7 +12,6 @@ from porter.module import Module
 from porter.rule import Edit, Finding, Shared, inline_text
 from porter.scope import Scope
 
-
 #: A line that grows beyond this shares its expression through an assignment even if used once.
 MAX_LINE = 100
 
@@ -40,9 +39,7 @@ def place(module: Module, findings: Iterable[Finding]) -> Placement:
         for part in edit.parts:
             if isinstance(part, Shared):
                 owner = _owner(module, edit.start, part.level)
-                group = groups.setdefault(
-                    (id(owner), part.expression), _Group(part, owner)
-                )
+                group = groups.setdefault((id(owner), part.expression), _Group(part, owner))
                 group.edits.append(edit)
     placement = Placement()
     names: dict[tuple[int, str], str] = {}
@@ -56,9 +53,7 @@ def place(module: Module, findings: Iterable[Finding]) -> Placement:
     return placement
 
 
-def _text(
-    module: Module, edit: Edit, part: str | Shared, names: dict[tuple[int, str], str]
-) -> str:
+def _text(module: Module, edit: Edit, part: str | Shared, names: dict[tuple[int, str], str]) -> str:
     if isinstance(part, str):
         return part
     owner = _owner(module, edit.start, part.level)

@@ -243,9 +243,7 @@ def _is_device_key(node: ast.expr) -> bool:
     )
 
 
-def _local_parameter(
-    module: Module, call: ast.Call, which: int | str
-) -> tuple[Scope, str] | None:
+def _local_parameter(module: Module, call: ast.Call, which: int | str) -> tuple[Scope, str] | None:
     """The parameter of a function or class of this file that an argument goes to."""
     if not isinstance(call.func, ast.Name):
         return None
@@ -317,9 +315,7 @@ def _default_sink(module: Module, arguments: ast.arguments, node: Any, depth: in
     positional = [*arguments.posonlyargs, *arguments.args]
     defaulted = positional[len(positional) - len(arguments.defaults) :]
     pairs = [*zip(defaulted, arguments.defaults, strict=True)]
-    pairs += [
-        (a, d) for a, d in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True) if d
-    ]
+    pairs += [(a, d) for a, d in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True) if d]
     for argument, default in pairs:
         if default is node:
             scope = module.scopes[id(arguments.parent)]  # type: ignore[attr-defined]
@@ -389,6 +385,10 @@ def _map_location_key(mapping: ast.Dict) -> Sink:
     return STRING if is_location else NO_SINK
 
 
+def _has_value(node: ast.AST, value: object) -> bool:
+    return isinstance(node, ast.Constant) and node.value == value
+
+
 def _entry_reaches(module: Module, target: ast.Name, key: str, depth: int) -> bool:
     """Whether `d[key]`, `d.get(key)` or `f(**d)` with a device key reaches a device."""
     owner = module.scope(target).owner(target.id)
@@ -407,9 +407,9 @@ def _entry_reaches(module: Module, target: ast.Name, key: str, depth: int) -> bo
                 return True
         elif isinstance(parent, ast.Attribute) and parent.attr in KEYED_METHODS:
             call = parent.parent  # type: ignore[attr-defined]
-            if isinstance(call, ast.Call) and call.args and isinstance(call.args[0], ast.Constant):
-                if call.args[0].value == key and sink(module, call, depth + 1):
-                    return True
+            named = isinstance(call, ast.Call) and call.args and _has_value(call.args[0], key)
+            if named and sink(module, call, depth + 1):
+                return True
     return False
 
 

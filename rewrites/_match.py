@@ -26,7 +26,9 @@ COUNTS = frozenset(
     {"torch.cuda.device_count", "torch.npu.device_count", "torch.accelerator.device_count"}
 )
 DEVICE_STRING = re.compile(r"cuda(:\d+)?\Z")
-DEVICE_NAME = re.compile(r"(^|_)(device|dev|devices|device_type|device_name|device_str)(_?\d*)$", re.I)
+DEVICE_NAME = re.compile(
+    r"(^|_)(device|dev|devices|device_type|device_name|device_str)(_?\d*)$", re.I
+)
 #: Other accelerators: a file that tells them apart has its own multi-device logic.
 OTHER_ACCELERATORS = frozenset({"mps", "xpu", "npu", "hpu", "xla", "tpu", "musa", "mlu", "hip"})
 
@@ -150,13 +152,13 @@ def _parent_guards(parent: Any, child: Any, module: Module) -> bool:
         earlier = parent.values[: parent.values.index(child)]
         return any(implies(v, isinstance(parent.op, ast.And), module) for v in earlier)
     if isinstance(parent, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-        return any(
-            _decorator_guards(d, module) for d in parent.decorator_list if child is not d
-        )
+        return any(_decorator_guards(d, module) for d in parent.decorator_list if child is not d)
     return False
 
 
-_REQUIRES = re.compile(r"require\w*_(gpu|cuda|accelerator)|(gpu|cuda)_only|skip_if_no_(gpu|cuda)", re.I)
+_REQUIRES = re.compile(
+    r"require\w*_(gpu|cuda|accelerator)|(gpu|cuda)_only|skip_if_no_(gpu|cuda)", re.I
+)
 
 
 def _decorator_guards(decorator: ast.expr, module: Module) -> bool:
@@ -238,7 +240,7 @@ class DeviceValue:
 
 
 def classify(value: ast.expr | None, module: Module, depth: int = 0) -> str:
-    """"device" or "str" if `value` is the accelerator's device, without index; else ""."""
+    """ "device" or "str" if `value` is the accelerator's device, without index; else ""."""
     if value is None or depth > 4:
         return ""
     if isinstance(value, ast.Constant):
@@ -287,7 +289,9 @@ def _other_than_cpu(value: ast.expr, module: Module) -> bool:
     if isinstance(value, ast.Constant):
         return value.value != "cpu"
     if isinstance(value, ast.Call) and module.name_of(value.func) == "torch.device":
-        return not (value.args and isinstance(value.args[0], ast.Constant) and value.args[0].value == "cpu")
+        return not (
+            value.args and isinstance(value.args[0], ast.Constant) and value.args[0].value == "cpu"
+        )
     return True
 
 
@@ -466,7 +470,8 @@ def distinguishes(site: Site) -> bool:
         constant.value in OTHER_ACCELERATORS and _within(scope, constant)
         for constant, _ in module.strings
     ) or any(
-        _within(scope, node) for node in (*module.attributes.get("mps", ()), *module.attributes.get("xpu", ()))
+        _within(scope, node)
+        for node in (*module.attributes.get("mps", ()), *module.attributes.get("xpu", ()))
     )
 
 

@@ -446,7 +446,10 @@ def _was_enabled(module: Module, node: ast.expr) -> bool:
             "import torch\n\ndef context(amp):\n    return torch.cuda.amp.autocast if amp else None\n",
             finding=True,
         ),
-        keep("import torch\n\ndef f(args):\n    return torch.cuda.amp.autocast(*args)\n", finding=True),
+        keep(
+            "import torch\n\ndef f(args):\n    return torch.cuda.amp.autocast(*args)\n",
+            finding=True,
+        ),
         keep(
             "import torch\n\n@torch.jit.script\ndef f(x):\n    with torch.cuda.amp.autocast():\n        return x @ x\n",
             finding=True,
@@ -589,7 +592,10 @@ def _named(edits: list[Edit], start: int, name: str) -> list[Edit]:
             'import torch\n\ndef f(new):\n    if hasattr(torch.amp, "GradScaler"):\n        return torch.amp.GradScaler("cpu")\n    else:\n        return torch.cuda.amp.GradScaler()\n',
             finding=True,
         ),
-        keep("import torch\n\ndef f(make):\n    return make(torch.cuda.amp.GradScaler)\n", finding=True),
+        keep(
+            "import torch\n\ndef f(make):\n    return make(torch.cuda.amp.GradScaler)\n",
+            finding=True,
+        ),
     ],
 )
 def cuda_amp_grad_scaler(site: Site, target: Target) -> Iterator[Finding]:
@@ -681,7 +687,10 @@ def _plan_scaler(site: Site, target: Target) -> Plan:
             "import torch_npu\nimport torch\n\ndef f(forward):\n    return torch.npu.amp.custom_fwd(forward)\n",
             min_torch="2.3",
         ),
-        keep("import torch\n\ndef f(make):\n    return make(torch.cuda.amp.custom_fwd)\n", finding=True),
+        keep(
+            "import torch\n\ndef f(make):\n    return make(torch.cuda.amp.custom_fwd)\n",
+            finding=True,
+        ),
         keep(
             "try:\n    from torch.amp import custom_fwd\nexcept ImportError:\n    from torch.cuda.amp import custom_fwd\n",
             finding=True,
@@ -764,8 +773,14 @@ STATE = {
             "import torch_npu\nimport torch\ntorch.npu.set_autocast_dtype(torch.bfloat16)\n",
             min_torch="2.3",
         ),
-        keep('import torch\n\ndef f(x):\n    return torch.is_autocast_enabled(x.device.type)\n', finding=False),
-        keep("import torch\n\ndef f(call):\n    return call(torch.is_autocast_enabled)\n", finding=True),
+        keep(
+            "import torch\n\ndef f(x):\n    return torch.is_autocast_enabled(x.device.type)\n",
+            finding=False,
+        ),
+        keep(
+            "import torch\n\ndef f(call):\n    return call(torch.is_autocast_enabled)\n",
+            finding=True,
+        ),
         keep(
             "import torch\n\ndef f(kind):\n    try:\n        return torch.is_autocast_enabled(kind)\n    except TypeError:\n        return torch.is_autocast_enabled()\n",
             finding=True,
@@ -860,7 +875,9 @@ def _with_device_type(module: Module, node: ast.AST, new: str) -> bool:
             "import torch\n\nif not torch.accelerator.is_available():\n    print(1)\n",
             "import torch\n\nif not torch.npu.is_available():\n    print(1)\n",
         ),
-        keep("import torch\nf = torch.cuda.amp.common.amp_definitely_not_available\n", finding=True),
+        keep(
+            "import torch\nf = torch.cuda.amp.common.amp_definitely_not_available\n", finding=True
+        ),
         keep("def amp_definitely_not_available():\n    return True\n", finding=False),
     ],
 )
@@ -927,7 +944,10 @@ def amp_definitely_not_available(site: Site, target: Target) -> Iterator[Finding
         ),
         keep("from torch.cuda.amp import *\n", finding=True),
         keep("import torch\nimport torch.cuda.amp\n", finding=False),
-        keep("import torch\n\ndef f(x):\n    return torch.cuda.amp.autocast_mode._cast(x, torch.float16)\n", finding=True),
+        keep(
+            "import torch\n\ndef f(x):\n    return torch.cuda.amp.autocast_mode._cast(x, torch.float16)\n",
+            finding=True,
+        ),
         keep('NAME = "torch.cuda.amp.GradScaler"\n', finding=True),
     ],
 )
@@ -1003,7 +1023,10 @@ def _quoted(site: Site, target: Target) -> Iterator[Finding]:
             'import torch\nscaler = torch.amp.GradScaler("npu")\n',
             note="the default is CUDA",
         ),
-        keep('import torch\n\ndef f(x):\n    with torch.autocast(x.device.type):\n        return x @ x\n', finding=False),
+        keep(
+            "import torch\n\ndef f(x):\n    with torch.autocast(x.device.type):\n        return x @ x\n",
+            finding=False,
+        ),
         keep('import torch\nscaler = torch.amp.GradScaler("cpu")\n', finding=False),
         keep(
             "try:\n    from torch.amp import GradScaler\nexcept ImportError:\n    from torch.cuda.amp import GradScaler\n\nscaler = GradScaler()\n",
@@ -1075,6 +1098,4 @@ def _without_device(site: Site, call: ast.Call, target: Target) -> Iterator[Find
     if target.agnostic:
         edits, added = switched_off(site, call, argument(call, 5, "enabled"), kind.part)
     plan = _call(site, call, kind, "", edits, added, "")
-    yield site.finding(
-        *plan.edits, imports=plan.imports, span=(site.start, site.module.end(call))
-    )
+    yield site.finding(*plan.edits, imports=plan.imports, span=(site.start, site.module.end(call)))

@@ -160,9 +160,9 @@ def cuda_api(site: Site, target: Target) -> Iterator[Finding]:
         keep("import torch.backends.cudnn as cudnn\ncudnn.deterministic = True\n", finding=True),
         keep("import torch\nprint(torch.backends.mkldnn.enabled)\n", finding=False),
         change(
-            "import torch\n\ndef f(device):\n    if device.type == \"cuda\":\n        torch.backends.cudnn.benchmark = True\n        return 1\n    return 0\n",
-            "import torch\n\ndef f(device):\n    if device.type not in (\"cpu\", \"meta\"):\n        torch.backends.cudnn.benchmark = True\n        return 1\n    return 0\n",
-            "import torch\n\ndef f(device):\n    if device.type == \"npu\":\n        torch.backends.cudnn.benchmark = True\n        return 1\n    return 0\n",
+            'import torch\n\ndef f(device):\n    if device.type == "cuda":\n        torch.backends.cudnn.benchmark = True\n        return 1\n    return 0\n',
+            'import torch\n\ndef f(device):\n    if device.type not in ("cpu", "meta"):\n        torch.backends.cudnn.benchmark = True\n        return 1\n    return 0\n',
+            'import torch\n\ndef f(device):\n    if device.type == "npu":\n        torch.backends.cudnn.benchmark = True\n        return 1\n    return 0\n',
             note="the switch is harmless elsewhere and stays",
         ),
     ],
@@ -243,7 +243,7 @@ def _import_site(site: Site) -> Iterator[Finding]:
 def _npu(site: Site, known: Row, target: Target) -> Iterator[Finding]:
     generic = known.accelerator if not known.accelerator.startswith("torch.accelerator") else ""
     name = generic or known.npu
-    if not name or known.fate == "gap" and not _same_parameters(site, known.npu_params, known):
+    if not name or (known.fate == "gap" and not _same_parameters(site, known.npu_params, known)):
         yield _gap(site, known)
         return
     edits = _keyword_edits(site, known, known.npu_params)
@@ -254,7 +254,11 @@ def _npu(site: Site, known: Row, target: Target) -> Iterator[Finding]:
 
 
 def _same_parameters(site: Site, parameters: tuple[str, ...], known: Row) -> bool:
-    return site.call is None or parameters == known.params or _keyword_edits(site, known, parameters) is not None
+    return (
+        site.call is None
+        or parameters == known.params
+        or _keyword_edits(site, known, parameters) is not None
+    )
 
 
 # accelerator ----------------------------------------------------------------------------------
@@ -283,12 +287,9 @@ def _accelerator(site: Site, known: Row, target: Target) -> Iterator[Finding]:
     if edits is None:
         yield site.gap(f"its parameters differ: {known.explanation}")
         return
-    if there != "raises" or known.cpu == "raises" or guarded(site.module, site.node):
-        if there == "raises" or known.cpu == there or known.cpu == "raises" or guarded(
-            site.module, site.node
-        ):
-            yield rename(site, name, (), None, edits)
-            return
+    if known.cpu in ("raises", there) or guarded(site.module, site.node):
+        yield rename(site, name, (), None, edits)
+        return
     yield _asked_first(site, known, name, edits, target)
 
 
@@ -316,7 +317,9 @@ def _asked_first(
     else:
         answer = known.cpu.removeprefix("returns: ")
         if answer not in ("0", "False", "True", "{}", "None", "[]", "''", "-1"):
-            return site.gap(f"asked without an accelerator it answers {answer}: {known.explanation}")
+            return site.gap(
+                f"asked without an accelerator it answers {answer}: {known.explanation}"
+            )
     if answer == "''" and _in_f_string(site):
         return site.gap(f"take it out of the f-string: {known.explanation}")
     start, end = site.module.span(call)
@@ -350,7 +353,9 @@ def _with(finding: Finding, *edits: Edit) -> Finding:
     return dataclasses.replace(finding, edits=(*finding.edits, *edits))
 
 
-def _guarded_statement(site: Site, renamed: Finding, statement: ast.Expr, available: str) -> Finding:
+def _guarded_statement(
+    site: Site, renamed: Finding, statement: ast.Expr, available: str
+) -> Finding:
     module = site.module
     start = module.start(statement)
     line = module.index.line_start(statement.lineno)
@@ -478,9 +483,7 @@ def rename(
         if module.text[start - 1 : start] == ".":
             old_parts = module.text[start : site.end].split(".")
             start, end, text = _shortest(start, site.end, old_parts, new.split("."))
-            return site.finding(
-                Edit.of(start, end, text), *edits, imports=imports, guards=guards
-            )
+            return site.finding(Edit.of(start, end, text), *edits, imports=imports, guards=guards)
     torch = torch_at(site)
     if torch is None:
         return site.gap(NAME_TAKEN)
@@ -502,9 +505,7 @@ def _torch_node(site: Site) -> ast.expr | None:
     return None
 
 
-def _shortest(
-    start: int, end: int, old: list[str], new: list[str]
-) -> tuple[int, int, str]:
+def _shortest(start: int, end: int, old: list[str], new: list[str]) -> tuple[int, int, str]:
     """Leave equal parts at the end alone."""
     while len(old) > 1 and len(new) > 1 and old[-1] == new[-1]:
         end -= len(old[-1]) + 1
@@ -539,4 +540,11 @@ def _keyword_edits(site: Site, known: Row, parameters: tuple[str, ...]) -> tuple
     return tuple(edits)
 
 
-__all__ = ["NO_PARAMETERS", "Safety", "cuda_api", "cuda_backend_switch", "cuda_is_available", "rename"]
+__all__ = [
+    "NO_PARAMETERS",
+    "Safety",
+    "cuda_api",
+    "cuda_backend_switch",
+    "cuda_is_available",
+    "rename",
+]

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from porter.module import Module
-from porter.rule import Category, Edit, Finding, Safety, Shared, change, keep, rule
+from porter.rule import Category, Edit, Finding, Safety, change, keep, rule
 from porter.site import Site, needs_parentheses
 from porter.targets import ACCELERATOR_SINCE, AUTOLOAD_SINCE, Target
 
@@ -36,6 +36,9 @@ from ._match import (
 MARKERS = ("[Cc]uda", "CUDA")
 EXPORTED = ("torch.cuda",)
 METHODS = ("cuda", "is_cuda")
+
+#: Methods that take device text apart or test it.
+STRING_METHODS = ("startswith", "endswith", "replace", "split", "find", "count", "index")
 
 NAME_TAKEN = "the name torch means something else here; write the device by hand"
 
@@ -88,9 +91,11 @@ def npu_import(target: Target) -> tuple[str, ...]:
             note="a device that a flag may turn to the CPU is not the accelerator's",
         ),
         keep("import argparse\n\ndef f(args):\n    return 1 if args.cuda else 0\n", finding=False),
-        keep("class Net:\n    def cuda(self):\n        return self\n\n    def go(self):\n        self.cuda()\n"),
+        keep(
+            "class Net:\n    def cuda(self):\n        return self\n\n    def go(self):\n        self.cuda()\n"
+        ),
         keep("from numba import cuda\n\n@cuda.jit\ndef kernel(a):\n    pass\n", finding=False),
-        keep('import torch\n\ndef f(x, **kwargs):\n    return x.cuda(**kwargs)\n', finding=True),
+        keep("import torch\n\ndef f(x, **kwargs):\n    return x.cuda(**kwargs)\n", finding=True),
     ],
 )
 def cuda_method_call(site: Site, target: Target) -> Iterator[Finding]:
@@ -133,7 +138,9 @@ def cuda_method_call(site: Site, target: Target) -> Iterator[Finding]:
         return
     own = _own_method(site)
     if own == "self":
-        yield site.information("calls the class's own cuda(), which is migrated where it is defined")
+        yield site.information(
+            "calls the class's own cuda(), which is migrated where it is defined"
+        )
         return
     token = attribute_token(site.module, site.node)
     if token is None or has_star(call):
@@ -276,17 +283,17 @@ def _uncalled(site: Site) -> Iterator[Finding]:
 
 def _flag(site: Site) -> bool:
     """Whether `.cuda` is a plain attribute: set somewhere in the file, or read off options."""
-    stored = any(
-        isinstance(n.ctx, ast.Store) for n in site.module.attributes.get("cuda", ())
-    )
+    stored = any(isinstance(n.ctx, ast.Store) for n in site.module.attributes.get("cuda", ()))
     receiver = site.module.segment(site.node.value)
     return stored or bool(
-        re.search(r"(^|\.|_)(args?|opts?|options|cfg|conf|config|params|flags|hparams|FLAGS)$", receiver)
+        re.search(
+            r"(^|\.|_)(args?|opts?|options|cfg|conf|config|params|flags|hparams|FLAGS)$", receiver
+        )
     )
 
 
 def _foreign_receiver(site: Site) -> str | None:
-    """"" if the receiver may be torch's; the package if it has a cuda of its own; None: ignore."""
+    """ "" if the receiver may be torch's; the package if it has a cuda of its own; None: ignore."""
     receiver: Any = site.node.value
     name = site.module.name_of(receiver)
     root = receiver
@@ -302,7 +309,7 @@ def _foreign_receiver(site: Site) -> str | None:
 
 
 def _own_method(site: Site) -> str:
-    """"self" if the call surely reaches a `cuda` of the file's own class, else who defines one."""
+    """ "self" if the call surely reaches a `cuda` of the file's own class, else who defines one."""
     module = site.module
     receiver = site.node.value
     owner = module.enclosing_class(site.node)
@@ -335,7 +342,11 @@ def _instance_of(module: Module, receiver: Any, owner: Any) -> bool:
     if isinstance(receiver, ast.Name):
         scope = module.scope(receiver).owner(receiver.id)
         values = [b.value for b in scope.bindings.get(receiver.id, ())] if scope else []
-        return any(v is not None and _instance_of(module, v, owner) for v in values if not isinstance(v, ast.Name))
+        return any(
+            v is not None and _instance_of(module, v, owner)
+            for v in values
+            if not isinstance(v, ast.Name)
+        )
     return (
         isinstance(receiver, ast.Call)
         and isinstance(receiver.func, ast.Name)
@@ -397,7 +408,10 @@ def _surely_torch(module: Module, receiver: Any) -> bool:
             'import argparse\nimport torch\n\ndevice_type = (torch.accelerator.current_accelerator() or torch.device("cpu")).type\n\nparser = argparse.ArgumentParser()\nparser.add_argument("--device", default=device_type, choices=[device_type, "cpu"])\n',
             'import argparse\nimport torch\n\nparser = argparse.ArgumentParser()\nparser.add_argument("--device", default="npu", choices=["npu", "cpu"])\n',
         ),
-        keep('"""Runs on cuda."""\nURL = "https://example.org/cuda"\nNAME = "barracuda"\n', finding=False),
+        keep(
+            '"""Runs on cuda."""\nURL = "https://example.org/cuda"\nNAME = "barracuda"\n',
+            finding=False,
+        ),
         keep('options = {"cuda": 1}\n', finding=False),
         keep('import xgboost\nmodel = xgboost.XGBClassifier(device="cuda")\n', finding=True),
         keep('import logging\nlogging.info("cuda")\n', finding=True),
@@ -485,7 +499,8 @@ def _compared(site: Site) -> bool:
     if isinstance(parent, (ast.Compare, ast.MatchValue)):
         return True
     if isinstance(parent, (ast.Tuple, ast.List, ast.Set)) and isinstance(
-        parent.parent, ast.Compare  # type: ignore[union-attr]
+        parent.parent,
+        ast.Compare,  # type: ignore[union-attr]
     ):
         return True
     return _string_method(site) != ""
@@ -493,15 +508,12 @@ def _compared(site: Site) -> bool:
 
 def _string_method(site: Site) -> str:
     parent = site.parent
-    if isinstance(parent, ast.Call) and isinstance(parent.func, ast.Attribute):
-        if parent.func.attr in ("startswith", "endswith", "replace", "split", "find", "count", "index"):
-            return parent.func.attr
-    return ""
+    if not (isinstance(parent, ast.Call) and isinstance(parent.func, ast.Attribute)):
+        return ""
+    return parent.func.attr if parent.func.attr in STRING_METHODS else ""
 
 
-def _accelerator_string(
-    site: Site, found: Sink, safety: Safety, reason: str
-) -> Finding:
+def _accelerator_string(site: Site, found: Sink, safety: Safety, reason: str) -> Finding:
     index = site.node.value.partition(":")[2]
     spelled: Spelled | None
     if index:
@@ -509,14 +521,17 @@ def _accelerator_string(
         if spelled is None:
             return site.gap(NAME_TAKEN)
         return site.replace(
-            'f"{', spelled.part, f'}}:{index}"', safety=safety, reason=reason, imports=spelled.imports
+            'f"{',
+            spelled.part,
+            f'}}:{index}"',
+            safety=safety,
+            reason=reason,
+            imports=spelled.imports,
         )
     if found.kind == "ctor":
         return _constructor(site)
-    if found.kind == "device":
-        spelled = device_expression(site)
-    else:
-        spelled = type_expression(site)
+    takes_device = found.kind == "device"
+    spelled = device_expression(site) if takes_device else type_expression(site)
     if spelled is None:
         return site.gap(NAME_TAKEN)
     return site.replace(spelled.part, safety=safety, reason=reason, imports=spelled.imports)
@@ -590,7 +605,10 @@ def _constructor(site: Site) -> Finding:
             'def f(device):\n    if device.type == "npu":\n        return 1\n    if device.type == "mps":\n        return 2\n    return 0\n',
             note="only its author knows which branch any other accelerator takes",
         ),
-        keep('def f(device):\n    if device.type == "cuda":\n        return 1\n    if device.type == "npu":\n        return 2\n    return 0\n', finding=True),
+        keep(
+            'def f(device):\n    if device.type == "cuda":\n        return 1\n    if device.type == "npu":\n        return 2\n    return 0\n',
+            finding=True,
+        ),
         keep('def f(fish):\n    return fish == "barracuda"\n', finding=False),
     ],
 )
@@ -625,7 +643,9 @@ def cuda_device_comparison(site: Site, target: Target) -> Iterator[Finding]:
         receiver = parent.func.value
         if method in ("replace", "split") or not is_device_value(site.module, receiver):
             if is_device_value(site.module, receiver):
-                yield site.gap("device text is taken apart here; use torch.device(...).type and .index")
+                yield site.gap(
+                    "device text is taken apart here; use torch.device(...).type and .index"
+                )
             return
         yield from _comparison(site, target, parent)
         return
@@ -663,14 +683,14 @@ def _comparison(site: Site, target: Target, node: Any) -> Iterator[Finding]:
         return
     if site.needs("torch") and not _plain_type_test(site, node):
         # The file leaves torch to an abstraction of its own, which is to be asked.
-        yield site.gap("compared through an abstraction of the project's own; ask it for the target")
+        yield site.gap(
+            "compared through an abstraction of the project's own; ask it for the target"
+        )
         return
     yield _accelerator_comparison(site, node, guards)
 
 
-def _accelerator_comparison(
-    site: Site, node: Any, guards: tuple[int, int] | None
-) -> Finding:
+def _accelerator_comparison(site: Site, node: Any, guards: tuple[int, int] | None) -> Finding:
     module = site.module
     torch = torch_at(site)
     if torch is None:
@@ -681,7 +701,9 @@ def _accelerator_comparison(
     if ":" in bare:
         return site.gap("compared with one device index; compare .type and .index apart")
     if _plain_type_test(site, node):
-        operator = module.text.index("==" if isinstance(node.ops[0], ast.Eq) else "!=", module.end(node.left))
+        operator = module.text.index(
+            "==" if isinstance(node.ops[0], ast.Eq) else "!=", module.end(node.left)
+        )
         word = "not in" if isinstance(node.ops[0], ast.Eq) else "in"
         return site.finding(
             Edit.of(operator, site.end, f'{word} ("cpu", "meta")'), guards=guards, span=span
@@ -696,7 +718,11 @@ def _accelerator_comparison(
     if guarded(module, site.node):
         return site.replace(value, imports=imports, guards=guards)
     negative = isinstance(node, ast.Compare) and isinstance(node.ops[0], (ast.NotEq, ast.NotIn))
-    prefix = f"not {name}.accelerator.is_available() or " if negative else f"{name}.accelerator.is_available() and "
+    prefix = (
+        f"not {name}.accelerator.is_available() or "
+        if negative
+        else f"{name}.accelerator.is_available() and "
+    )
     edits = [Edit.of(site.start, site.end, value)]
     if needs_parentheses(node) and not _joins(node, negative):
         edits += [Edit.of(span[0], span[0], "(", prefix), Edit.of(span[1], span[1], ")")]
@@ -746,8 +772,13 @@ def _plain_type_test(site: Site, node: Any) -> bool:
             'import torch\n\ndef f(x):\n    if x.device.type in ("cpu", "meta"):\n        return x + 1\n    return x\n',
             "import torch\n\ndef f(x):\n    if not x.is_npu:\n        return x + 1\n    return x\n",
         ),
-        keep("class Box:\n    def __init__(self):\n        self.is_cuda = False\n\n    def go(self):\n        return self.is_cuda\n"),
-        keep("import torch\nfrom torch.nn.utils.rnn import PackedSequence\n\ndef f(x):\n    return x.is_cuda\n", finding=True),
+        keep(
+            "class Box:\n    def __init__(self):\n        self.is_cuda = False\n\n    def go(self):\n        return self.is_cuda\n"
+        ),
+        keep(
+            "import torch\nfrom torch.nn.utils.rnn import PackedSequence\n\ndef f(x):\n    return x.is_cuda\n",
+            finding=True,
+        ),
     ],
 )
 def is_cuda_attribute(site: Site, target: Target) -> Iterator[Finding]:
@@ -793,7 +824,9 @@ def is_cuda_attribute(site: Site, target: Target) -> Iterator[Finding]:
     yield _device_type_test(site, token, guards)
 
 
-def _device_type_test(site: Site, token: tuple[int, int], guards: tuple[int, int] | None) -> Finding:
+def _device_type_test(
+    site: Site, token: tuple[int, int], guards: tuple[int, int] | None
+) -> Finding:
     parent = site.parent
     if isinstance(parent, ast.UnaryOp) and isinstance(parent.op, ast.Not):
         start = site.module.start(parent)
@@ -917,7 +950,6 @@ def _composed(site: Site) -> Any:
 def _index_string(
     site: Site, whole: Any, found: Sink, word: int, safety: Safety, reason: str
 ) -> Finding:
-    module = site.module
     in_f = isinstance(whole, ast.JoinedStr)
     around = site.at(whole, "string")
     if found.stops:

@@ -14,7 +14,7 @@ from typing import Any
 from porter.module import Module
 from porter.rule import Category, Edit, Finding, Safety, Shared, change, keep, rule
 from porter.scope import Scope
-from porter.site import Site, needs_parentheses
+from porter.site import Site
 from porter.targets import ACCELERATOR_SINCE, Target
 
 from ._flow import FOREIGN, TORCH_FAMILY, callee_package
@@ -40,7 +40,9 @@ DEVICE_BACKENDS = ("nccl", "hccl", "xccl")
 
 BACKEND_NAME = re.compile(r"(^|_)(backend|pg_backend)(_name|_type|_str|_?\d+)?$", re.I)
 KEYED_METHODS = frozenset({"get", "pop", "setdefault", "getenv", "getattr", "setattr"})
-OPTION_CALLS = frozenset({"add_argument", "option", "argument", "Option", "Argument", "Field", "field"})
+OPTION_CALLS = frozenset(
+    {"add_argument", "option", "argument", "Option", "Argument", "Field", "field"}
+)
 #: Calls that fail at once where the backend they are given is not built in.
 STOPS = frozenset(
     f"torch.distributed.{package}{name}"
@@ -259,9 +261,7 @@ def _default(module: Module, arguments: ast.arguments, node: Any, depth: int) ->
     positional = [*arguments.posonlyargs, *arguments.args]
     defaulted = positional[len(positional) - len(arguments.defaults) :]
     pairs = [*zip(defaulted, arguments.defaults, strict=True)]
-    pairs += [
-        (a, d) for a, d in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True) if d
-    ]
+    pairs += [(a, d) for a, d in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True) if d]
     scope = module.scopes[id(arguments.parent)]  # type: ignore[attr-defined]
     named = next((a.arg for a, d in pairs if d is node), None)
     return _variable(module, scope, named, depth) if named else POTENTIAL
@@ -475,10 +475,12 @@ BEFORE = "import torch\nimport torch.distributed as dist\n"
             note="a device variable in scope is used",
         ),
         change(
-            BEFORE + '\n\ndef setup(rank, backend="nccl"):\n    dist.init_process_group(backend, rank=rank)\n',
+            BEFORE
+            + '\n\ndef setup(rank, backend="nccl"):\n    dist.init_process_group(backend, rank=rank)\n',
             BEFORE
             + '\ndefault_backend = dist.get_default_backend_for_device(torch.accelerator.current_accelerator() or "cpu")\n\n\ndef setup(rank, backend=default_backend):\n    dist.init_process_group(backend, rank=rank)\n',
-            BEFORE + '\n\ndef setup(rank, backend="hccl"):\n    dist.init_process_group(backend, rank=rank)\n',
+            BEFORE
+            + '\n\ndef setup(rank, backend="hccl"):\n    dist.init_process_group(backend, rank=rank)\n',
             min_torch="2.7",
         ),
         change(
@@ -506,7 +508,10 @@ BEFORE = "import torch\nimport torch.distributed as dist\n"
             note="the code tells backends apart itself",
         ),
         keep('BACKENDS = {"cuda": "nccl", "cpu": "gloo"}\n', finding=True),
-        keep('from ray.util import collective\ncollective.init_collective_group(2, 0, backend="nccl")\n', finding=True),
+        keep(
+            'from ray.util import collective\ncollective.init_collective_group(2, 0, backend="nccl")\n',
+            finding=True,
+        ),
         keep('"""Needs nccl."""\nprint(f"nccl{1}")\n', finding=False),
         keep('import torch\ntorch.distributed.init_process_group("gloo")\n', finding=False),
     ],
@@ -541,7 +546,8 @@ def nccl_backend(site: Site, target: Target) -> Iterator[Finding]:
 def _backend(site: Site, target: Target) -> Iterator[Finding]:
     """A string, or `Backend.NCCL`, that may be a backend."""
     found = reach(site.module, site.node)
-    shouted = isinstance(site.node, ast.Constant) and site.node.value.isupper()
+    value = site.node.value if isinstance(site.node, ast.Constant) else ""
+    shouted = isinstance(value, str) and value.isupper()
     if not found.kind or (found.kind in ("potential", "key") and shouted):
         return
     others = tells_backends_apart(site)
@@ -556,7 +562,7 @@ def _backend(site: Site, target: Target) -> Iterator[Finding]:
             effort=3,
         )
         return
-    composite = isinstance(site.node, ast.Constant) and ":" in site.node.value
+    composite = isinstance(value, str) and ":" in value
     if composite:
         yield _composite(site, target, found)
     elif found.kind == "compare":
@@ -666,7 +672,9 @@ def _comparison(site: Site, target: Target) -> Finding:
     sides = [s for s in (node.left, *node.comparators) if s is not holder]
     proven = len(sides) == 1 and is_backend_value(module, sides[0])
     if not proven:
-        return site.gap('compared with "nccl", but not proven to be a backend', category=Category.POTENTIAL)
+        return site.gap(
+            'compared with "nccl", but not proven to be a backend', category=Category.POTENTIAL
+        )
     operator = node.ops[0]
     if not target.agnostic:
         text = _hccl(site)
@@ -679,9 +687,7 @@ def _comparison(site: Site, target: Target) -> Finding:
         return site.gap(
             f"compared with one vendor's backend; ask for any of {', '.join(DEVICE_BACKENDS)}"
         )
-    start = module.text.index(
-        "==" if isinstance(operator, ast.Eq) else "!=", module.end(node.left)
-    )
+    start = module.text.index("==" if isinstance(operator, ast.Eq) else "!=", module.end(node.left))
     word = "in" if isinstance(operator, ast.Eq) else "not in"
     return site.finding(
         Edit.of(start, site.end, f"{word} ({_extended(site)})"), span=module.span(node)
@@ -774,10 +780,12 @@ def _not_a_choice(site: Site) -> Finding:
     ],
     examples=[
         change(
-            BEFORE + '\ndef setup():\n    dist.init_process_group("nccl" if dist.is_nccl_available() else "gloo")\n',
+            BEFORE
+            + '\ndef setup():\n    dist.init_process_group("nccl" if dist.is_nccl_available() else "gloo")\n',
             BEFORE
             + '\ndef setup():\n    default_backend = dist.get_default_backend_for_device(torch.accelerator.current_accelerator() or "cpu")\n    dist.init_process_group(default_backend if dist.is_backend_available(default_backend) else "gloo")\n',
-            BEFORE + '\ndef setup():\n    dist.init_process_group("hccl" if dist.is_hccl_available() else "gloo")\n',
+            BEFORE
+            + '\ndef setup():\n    dist.init_process_group("hccl" if dist.is_hccl_available() else "gloo")\n',
             min_torch="2.7",
         ),
         change(
@@ -786,7 +794,10 @@ def _not_a_choice(site: Site) -> Finding:
             "import torch\nassert torch.distributed.is_hccl_available()\n",
         ),
         keep("import other as dist\nassert dist.is_nccl_available()\n", finding=False),
-        keep("class A:\n    def is_nccl_available(self):\n        return self.is_nccl_available()\n", finding=False),
+        keep(
+            "class A:\n    def is_nccl_available(self):\n        return self.is_nccl_available()\n",
+            finding=False,
+        ),
     ],
 )
 def nccl_availability(site: Site, target: Target) -> Iterator[Finding]:

@@ -437,7 +437,12 @@ def is_message(site: Site) -> bool:
             return True
         if isinstance(parent, ast.Assert) and child is parent.msg:
             return True
-        if isinstance(parent, ast.keyword) and parent.arg in ("help", "description", "reason", "msg"):
+        if isinstance(parent, ast.keyword) and parent.arg in (
+            "help",
+            "description",
+            "reason",
+            "msg",
+        ):
             return True
         if isinstance(parent, ast.Call) and child in parent.args and _callee(parent) in TALK:
             return True

@@ -32,7 +32,7 @@ NO_NPU = (
     "Lightning has no accelerator for NPU; register one of your own, or hand it one that a plugin "
     "brings"
 )
-AUTO = "on an NPU \"auto\" finds nothing and takes the CPU: Lightning has no accelerator for NPU"
+AUTO = 'on an NPU "auto" finds nothing and takes the CPU: Lightning has no accelerator for NPU'
 
 # POR461 ---------------------------------------------------------------------------------------
 
@@ -50,11 +50,11 @@ AUTO = "on an NPU \"auto\" finds nothing and takes the CPU: Lightning has no acc
             None,
             unsafe=True,
         ),
-        keep(
-            'from lightning import Trainer\ntrainer = Trainer(accelerator="gpu")\n', finding=True
-        ),
+        keep('from lightning import Trainer\ntrainer = Trainer(accelerator="gpu")\n', finding=True),
         keep("from pytorch_lightning import Trainer\ntrainer = Trainer(gpus=2)\n", finding=True),
-        keep('from lightning import Trainer\ntrainer = Trainer(accelerator="auto")\n', finding=False),
+        keep(
+            'from lightning import Trainer\ntrainer = Trainer(accelerator="auto")\n', finding=False
+        ),
         keep('def f(Trainer):\n    return Trainer(accelerator="gpu", gpus=1)\n', finding=False),
     ],
 )
@@ -171,12 +171,17 @@ def no_cuda_argument(site: Site, target: Target) -> Iterator[Finding]:
     ),
     effort=3,
     examples=[
-        keep("import torch\n\ndef f(model):\n    return torch.nn.DataParallel(model)\n", finding=True),
+        keep(
+            "import torch\n\ndef f(model):\n    return torch.nn.DataParallel(model)\n", finding=True
+        ),
         keep(
             "import torch.nn as nn\n\ndef f(model):\n    return isinstance(model, nn.DataParallel)\n",
             finding=False,
         ),
-        keep("from torch.nn.parallel import DistributedDataParallel\n\ndef f(model):\n    return DistributedDataParallel(model)\n", finding=False),
+        keep(
+            "from torch.nn.parallel import DistributedDataParallel\n\ndef f(model):\n    return DistributedDataParallel(model)\n",
+            finding=False,
+        ),
     ],
 )
 def data_parallel(site: Site, target: Target) -> Iterator[Finding]:
@@ -214,8 +219,14 @@ def data_parallel(site: Site, target: Target) -> Iterator[Finding]:
     category=Category.OPTIONAL,
     effort=3,
     examples=[
-        keep('import torch\n\ndef f(m):\n    return torch.compile(m, backend="cudagraphs")\n', finding=True),
-        keep('import torch\n\ndef f(m):\n    return torch.compile(m, mode="reduce-overhead")\n', finding=True),
+        keep(
+            'import torch\n\ndef f(m):\n    return torch.compile(m, backend="cudagraphs")\n',
+            finding=True,
+        ),
+        keep(
+            'import torch\n\ndef f(m):\n    return torch.compile(m, mode="reduce-overhead")\n',
+            finding=True,
+        ),
         keep("import torch\n\ndef f(m):\n    return torch.compile(m)\n", finding=False),
     ],
 )

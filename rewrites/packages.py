@@ -187,7 +187,7 @@ COUNTERPARTS = {
     "xformers.ops.memory_efficient_attention": "torch.nn.functional.scaled_dot_product_attention; "
     "four-dimensional input is (batch, sequence, heads, size) here and needs dimensions 1 and 2 "
     "transposed, three-dimensional input has no heads and does not",
-    "flash_attn.flash_attn_varlen_func": "torch_npu.npu_fusion_attention with input_layout=\"TND\" "
+    "flash_attn.flash_attn_varlen_func": 'torch_npu.npu_fusion_attention with input_layout="TND" '
     "and the cumulative lengths, or padding with a mask",
     "flash_attn.flash_attn_qkvpacked_func": "torch.nn.functional.scaled_dot_product_attention on "
     "qkv.unbind(2), transposed",

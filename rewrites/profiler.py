@@ -51,7 +51,10 @@ PROFILES = frozenset({"torch.profiler.profile", "torch.profiler.profiler.profile
             "from torch.profiler import ProfilerActivity, profile\n\nwith profile(activities=[ProfilerActivity.CUDA]) as prof:\n    pass\n",
             finding=True,
         ),
-        keep("import enum\n\nclass Kind(enum.Enum):\n    CUDA = 1\n\nk = [Kind.CUDA]\n", finding=False),
+        keep(
+            "import enum\n\nclass Kind(enum.Enum):\n    CUDA = 1\n\nk = [Kind.CUDA]\n",
+            finding=False,
+        ),
     ],
 )
 def cuda_profiler_activity(site: Site, target: Target) -> Iterator[Finding]:

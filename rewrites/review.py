@@ -23,16 +23,16 @@ from ._match import OTHER_ACCELERATORS, TOLD_APART
 OTHERS = OTHER_ACCELERATORS | {"sdaa", "neuron", "mtia", "rocm", "amdsmi", "ipu", "vulkan"}
 #: Packages that work on CUDA alone; code that calls them is not moved by changing torch's side.
 COMPANIONS = frozenset(
-    {
-        "bitsandbytes", "cupy", "flash_attn", "flashinfer", "nvidia", "pycuda", "pynvml",
-        "tensorrt", "tensorrt_llm", "torch_tensorrt", "transformer_engine", "triton", "xformers",
-    }  # fmt: skip
+    "bitsandbytes cupy flash_attn flashinfer nvidia pycuda pynvml tensorrt tensorrt_llm "
+    "torch_tensorrt transformer_engine triton xformers".split()
 )
 #: Names of functions, modules and classes that hold CUDA kernels.
 KERNEL = re.compile(r"cuda|triton|cutlass|nvcc|tensorrt|(^|_)(ext|C)$", re.I)
 
 #: Words beside a check for CUDA that say what the branch needs it for.
-NATIVE_WORDS = frozenset({"cupy", "cucim", "cuml", "tensorrt", "trt", "nvml", "pynvml", "cutlass", "triton"})
+NATIVE_WORDS = frozenset(
+    {"cupy", "cucim", "cuml", "tensorrt", "trt", "nvml", "pynvml", "cutlass", "triton"}
+)
 #: Files that are named after a library made for CUDA.
 NATIVE_FILE = re.compile(
     r"(^|[/_])(trt|tensorrt|cupy|pycuda|bitsandbytes|bnb|nunchaku|transformer_engine|flashinfer)"
@@ -40,7 +40,9 @@ NATIVE_FILE = re.compile(
 )
 #: A file or class named after CUDA is one backend of several, or a tool for CUDA alone.
 NAMED_FILE = re.compile(r"(^|/)cuda(_\w+)?(\.py|/)", re.I)
-NAMED_CLASS = re.compile(r"^_?cuda\w*(accelerator|backend|platform|interface|device|graph\w*)$", re.I)
+NAMED_CLASS = re.compile(
+    r"^_?cuda\w*(accelerator|backend|platform|interface|device|graph\w*)$", re.I
+)
 
 OWN_BRANCH = "this code has a branch of its own for the target"
 
@@ -69,10 +71,7 @@ def words(node: ast.AST) -> set[str]:
 def _chain(node: ast.If) -> list[ast.If]:
     """All arms of the if/elif chain that `node` belongs to."""
     top: Any = node
-    while (
-        isinstance(top.parent, ast.If)
-        and top.parent.orelse == [top]
-    ):
+    while isinstance(top.parent, ast.If) and top.parent.orelse == [top]:
         top = top.parent
     arms = [top]
     while len(arms[-1].orelse) == 1 and isinstance(arms[-1].orelse[0], ast.If):
@@ -242,7 +241,9 @@ def _after(statement: Any) -> list[ast.AST]:
     """The statements behind one in its block, as far as the function goes."""
     found: list[ast.AST] = []
     current = statement
-    while not isinstance(current, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Module, ast.ClassDef)):
+    while not isinstance(
+        current, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Module, ast.ClassDef)
+    ):
         parent = current.parent
         for name in ("body", "orelse", "finalbody"):
             block = getattr(parent, name, None)
@@ -260,7 +261,8 @@ def _kernels(module: Module, node: ast.AST) -> list[str]:
             name = _kernel_name(module, child.func)
         elif isinstance(child, ast.ImportFrom):
             name = next(
-                (n for n in ((child.module or ""), *(a.name for a in child.names)) if _native(n)), ""
+                (n for n in ((child.module or ""), *(a.name for a in child.names)) if _native(n)),
+                "",
             )
         elif isinstance(child, ast.Name) and re.match(r"CUDA[A-Z]\w*|Cuda\w+", child.id):
             name = child.id

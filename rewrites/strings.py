@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
-from typing import Any
 
 from porter.rule import Category, Edit, Finding, Safety, change, keep, rule
 from porter.site import Site
@@ -17,14 +16,18 @@ from .environment import is_message
 
 MARKERS = ("nvidia", "NVIDIA")
 
-NAMED = re.compile(r"(?:^|\.)(torch\.(?:cuda|backends\.cuda|backends\.cudnn|version\.cuda)(?:\.\w+)*)$")
+NAMED = re.compile(
+    r"(?:^|\.)(torch\.(?:cuda|backends\.cuda|backends\.cudnn|version\.cuda)(?:\.\w+)*)$"
+)
 PATCHES = frozenset({"patch", "setattr", "delattr", "patch_object", "spy"})
 IMPORTS = frozenset({"import_module", "__import__", "find_spec", "importorskip"})
 COMMANDS = frozenset(
     "run call check_call check_output Popen system popen getoutput getstatusoutput exec_command "
     "create_subprocess_exec create_subprocess_shell execute sh".split()
 )
-OPTION_CALLS = frozenset({"add_argument", "option", "Option", "add_option", "DEFINE_bool", "DEFINE_boolean"})
+OPTION_CALLS = frozenset(
+    {"add_argument", "option", "Option", "add_option", "DEFINE_bool", "DEFINE_boolean"}
+)
 
 
 def _callee(call: ast.Call) -> str:
@@ -41,7 +44,15 @@ def _call_around(site: Site) -> ast.Call | None:
             return parent
         if not isinstance(
             parent,
-            (ast.List, ast.Tuple, ast.JoinedStr, ast.BinOp, ast.keyword, ast.IfExp, ast.FormattedValue),
+            (
+                ast.List,
+                ast.Tuple,
+                ast.JoinedStr,
+                ast.BinOp,
+                ast.keyword,
+                ast.IfExp,
+                ast.FormattedValue,
+            ),
         ):
             return None
     return None
@@ -193,7 +204,9 @@ def cuda_looked_up(site: Site, target: Target) -> Iterator[Finding]:
     strings=r"\bnvidia-smi\b",
     effort=3,
     examples=[
-        keep('import subprocess\nout = subprocess.check_output(["nvidia-smi", "-L"])\n', finding=True),
+        keep(
+            'import subprocess\nout = subprocess.check_output(["nvidia-smi", "-L"])\n', finding=True
+        ),
         keep('import os\nos.system("nvidia-smi")\n', finding=True),
         keep('"""Ask nvidia-smi."""\n', finding=False),
     ],
@@ -289,7 +302,10 @@ def cuda_in_code_string(site: Site, target: Target) -> Iterator[Finding]:
     category=Category.INFORMATION,
     effort=0,
     examples=[
-        keep('import argparse\np = argparse.ArgumentParser()\np.add_argument("--no-cuda", dest="cuda", action="store_false")\n', finding=True),
+        keep(
+            'import argparse\np = argparse.ArgumentParser()\np.add_argument("--no-cuda", dest="cuda", action="store_false")\n',
+            finding=True,
+        ),
         keep('command = ["train", "--cuda"]\n', finding=False),
         keep('kind = "use_cuda"\n', finding=False),
     ],

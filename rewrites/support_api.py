@@ -75,9 +75,7 @@ ON_LINES = tuple(
     for n in _triggers(tables.unsupported(line) - tables.unsupported())
     if not n.startswith(ON_HOST)
 )
-FALLING_BACK = _triggers(
-    n for n in tables.calls() if tables.on_cpu(n) or tables.backward_on_cpu(n)
-)
+FALLING_BACK = _triggers(n for n in tables.calls() if tables.on_cpu(n) or tables.backward_on_cpu(n))
 #: Methods that only tensors have: these names are looked at on receivers of unknown type, too.
 TENSOR_ONLY = frozenset(
     {
@@ -118,8 +116,8 @@ WITH_DTYPES = tuple(
 
 #: Last names that are words of everyday code: they mark no file, what stands before them does.
 EVERYDAY = frozenset(
-    "allow_in_graph disable eig enable enabled export Linear LinearReLU list_backends load log_prob "
-    "LSTM lu mark masked_select mode module name narrow predict reset save sgn step strategy mm "
+    "allow_in_graph disable eig enable enabled export Linear LinearReLU list_backends load "
+    "log_prob LSTM lu mark masked_select mode module name narrow predict reset save sgn step strategy mm "
     "from_file type value graph forward is_enabled share_memory register_buffer register_module "
     "register_parameter set_submodule is_shared is_available to_dense code_with_constants "
     "get_extra_state set_extra_state opset_version register_op is_registered_op Constraint mps ipu "
@@ -158,6 +156,9 @@ def _markers() -> tuple[str, ...]:
         r"torch\.export",
         r"\bao\.nn",
         r"linalg\.(?:eig|lu)\b",
+        r"torch\.(?:lu|mode|i0|nested)\b",
+        r"special\.i[01]\b",
+        r"sparse\.mm\b",
         r"mobile_optimizer",
         rf"\b(?:{'|'.join(n.rpartition('.')[2] for n in WITH_DTYPES)})\([^)\n]*\bdtype",
     )
@@ -244,8 +245,8 @@ def _binds_tensor(module: Module, binding: Any, depth: int) -> bool:
 
 def _method_name(site: Site) -> str:
     """The API behind a method call on a tensor; empty if the receiver may be something else."""
-    if site.call is None or not isinstance(site.node, ast.Attribute):
-        return ""
+    if site.call is None or not isinstance(site.node, ast.Attribute) or site.name:
+        return ""  # a name that leads to an import is a function
     name = site.node.attr
     if name in TENSOR_ONLY or is_tensor(site.module, site.node.value):
         return f"torch.Tensor.{name}"

@@ -137,9 +137,7 @@ def cuda_tensor_type(site: Site, target: Target) -> Iterator[Finding]:
 def _advice(site: Site) -> str:
     dtype = _dtype(site.name)
     if isinstance(site.parent, ast.Call) and getattr(site.parent.func, "id", "") == "isinstance":
-        return (
-            f'ask x.dtype == torch.{dtype} and x.device.type not in ("cpu", "meta") instead'
-        )
+        return f'ask x.dtype == torch.{dtype} and x.device.type not in ("cpu", "meta") instead'
     return (
         f"there is no such type for any accelerator; keep a device and dtype=torch.{dtype}, and "
         "call torch.tensor, torch.empty or .to(device, dtype) where the type is used"
@@ -208,7 +206,7 @@ def _constructed(site: Site, call: ast.Call) -> Finding:
 
 
 def _argument_kind(module: Module, call: ast.Call) -> str:
-    """"tensor" for data, "empty" for sizes, "" where that is not certain."""
+    """ "tensor" for data, "empty" for sizes, "" where that is not certain."""
     if call.keywords:
         return ""
     if not call.args:
@@ -358,11 +356,11 @@ def _compared(site: Site, node: ast.Compare) -> Finding:
             f'compare x.dtype with torch.{dtype}, and ask x.device.type not in ("cpu", "meta")'
         )
     text = (
-        f"{receiver}.dtype == {torch[0]}.{dtype} and "
-        f'{receiver}.device.type not in ("cpu", "meta")'
+        f'{receiver}.dtype == {torch[0]}.{dtype} and {receiver}.device.type not in ("cpu", "meta")'
     )
     joined = isinstance(node.parent, ast.BoolOp) and isinstance(  # type: ignore[attr-defined]
-        node.parent.op, ast.And  # type: ignore[attr-defined]
+        node.parent.op,
+        ast.And,  # type: ignore[attr-defined]
     )
     span = site.module.span(node)
     new = text if joined else wrapped(text, node)
@@ -396,7 +394,9 @@ _DEFAULT_REASON = (
             'import torch\ntorch.set_default_dtype(torch.float16)\ntorch.set_default_device("npu")\n',
             unsafe=True,
         ),
-        keep('import torch\ntorch.set_default_tensor_type("torch.cuda.FloatTensor")\n', finding=True),
+        keep(
+            'import torch\ntorch.set_default_tensor_type("torch.cuda.FloatTensor")\n', finding=True
+        ),
         keep("import torch\ntorch.set_default_tensor_type(torch.FloatTensor)\n", finding=False),
         keep(
             "import torch\n\ndef f(use):\n    torch.set_default_tensor_type(torch.cuda.FloatTensor if use else torch.FloatTensor)\n",

@@ -51,7 +51,7 @@ def test_exports(tmp_path: Path, statement: str) -> None:
 
 def test_a_name_with_two_meanings_is_uncertain(tmp_path: Path) -> None:
     package(tmp_path, "pkg")
-    text = "try:\n    from torch.cuda.amp import autocast\nexcept ImportError:\n    from other import autocast\n"  # noqa: E501
+    text = "try:\n    from torch.cuda.amp import autocast\nexcept ImportError:\n    from other import autocast\n"
     found, _ = search(tmp_path, pkg__compat=text)
     assert found.facts.uncertain == {"pkg.compat.autocast"}
 
@@ -128,7 +128,7 @@ def test_src_layout(tmp_path: Path) -> None:
 
 
 def test_methods(tmp_path: Path) -> None:
-    text = "class Batch:\n    x = 1\n\n    def cuda(self):\n        return self\n\ndef cuda(x):\n    return x\n"  # noqa: E501
+    text = "class Batch:\n    x = 1\n\n    def cuda(self):\n        return self\n\ndef cuda(x):\n    return x\n"
     found, _ = search(tmp_path, a__b=text)
     assert found.facts.methods == {"cuda": ("a/b.py:4 Batch",)}
 

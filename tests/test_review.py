@@ -11,7 +11,9 @@ from porter.targets import Target
 CATALOG = catalog.load()
 
 
-def outcome(text: str, target: str = "accelerator", path: str = "a.py", **options: bool) -> engine.Outcome:
+def outcome(
+    text: str, target: str = "accelerator", path: str = "a.py", **options: bool
+) -> engine.Outcome:
     return engine.analyse(text, CATALOG, Target(target), path=path, **options)
 
 

@@ -37,8 +37,10 @@ def test_example(rule: Rule, example: Example, target: str) -> None:
     if expected is not None:
         assert rule.code in codes, f"another rule made this change: {codes}"
     if example.finding is True:
-        assert any(s.finding.rule == rule.code and s.status is not Status.REWRITTEN
-                   for s in outcome.settled)
+        assert any(
+            s.finding.rule == rule.code and s.status is not Status.REWRITTEN
+            for s in outcome.settled
+        )
     if example.finding is False:
         assert rule.code not in codes
 

@@ -23,7 +23,7 @@ MARKER = re.compile(rb"cuda")
         b"# note\nx.cuda()",
         b'"""doc"""\nx.cuda()',
         b"s = '#'\nx.cuda()",
-        b"s = '\"\"\"'\nx.cuda()\nt = '\"\"\"'",
+        b's = \'"""\'\nx.cuda()\nt = \'"""\'',
         b"s = r'\\'; x.cuda()",
         b's = "a\\\nb"; x.cuda()',
         b'exec("""\nx.cuda()\n""")',
@@ -35,7 +35,12 @@ def test_code_counts(code: bytes) -> None:
 
 @pytest.mark.parametrize(
     "code",
-    [b"x = 1", b"# cuda\nx = 1", b'"""runs on cuda"""\nx = 1', b"x = '''cuda \\''' cuda'''  # cuda"],
+    [
+        b"x = 1",
+        b"# cuda\nx = 1",
+        b'"""runs on cuda"""\nx = 1',
+        b"x = '''cuda \\''' cuda'''  # cuda",
+    ],
 )
 def test_prose_does_not(code: bytes) -> None:
     assert not may_match(code, MARKER)

@@ -79,7 +79,7 @@ def test_a_whole_file() -> None:
 
 
 def test_the_engine_neither_rewrites_nor_reports_a_silenced_site() -> None:
-    text = "import torch\nx = torch.ones(\n    2\n).cuda()  # porter: ignore[POR101] kept\ny = x.cuda()\n"  # noqa: E501
+    text = "import torch\nx = torch.ones(\n    2\n).cuda()  # porter: ignore[POR101] kept\ny = x.cuda()\n"
     outcome = engine.analyse(text, catalog.load(), Target("npu"))
     assert outcome.text == text.replace("y = x.cuda()", "y = x.npu()")
     assert outcome.suppressed == 1

@@ -570,7 +570,8 @@ def statistics() -> str:
         *(f"| {tables.KINDS[kind]} | {operators[kind]} |" for kind in tables.KINDS),
         "",
         f"{len(calls)} APIs are joined to the operators that they call. "
-        f"{_said(sources['calls.tsv'])} {sum(bool(tables.on_cpu(n)) for n in calls)} of them run an operator on the CPU, "
+        f"{_said(sources['calls.tsv'])} "
+        f"{sum(bool(tables.on_cpu(n)) for n in calls)} of them run an operator on the CPU, "
         f"{sum(bool(tables.backward_on_cpu(n)) for n in calls)} do so in the backward pass.",
         "",
         "## Names of torch_npu",

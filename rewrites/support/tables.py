@@ -303,9 +303,7 @@ def _has_kernel(name: str) -> bool:
 
 
 def _fallbacks(names: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(
-        n for n in names if effective_kind(n) == "cpu_fallback" and n not in NOT_COMPUTED
-    )
+    return tuple(n for n in names if effective_kind(n) == "cpu_fallback" and n not in NOT_COMPUTED)
 
 
 def effective_kind(name: str) -> str:

@@ -1,0 +1,380 @@
+"""The tables of support: regenerated from small inputs, consistent, and read right."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from porter import catalog, engine
+from porter.engine import Settled
+from porter.rewrites import packages, support_api
+from porter.rewrites.support import tables
+from porter.rule import Category
+from porter.scan import may_match
+from porter.targets import Target
+
+ROOT = Path(__file__).resolve().parents[1]
+SUPPORT = ROOT / "rewrites" / "support"
+CATALOG = catalog.load()
+
+
+def _builder() -> ModuleType:
+    path = ROOT / "docs" / "tools" / "build_support.py"
+    spec = importlib.util.spec_from_file_location("build_support", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+BUILDER = _builder()
+
+
+# Regenerating -----------------------------------------------------------------------------------
+
+#: Entries as they stand in Ascend's documentation (torch_npu 2.13.0), with everything that the
+#: reader looks at.
+PAGE = """\
+# torch.optim
+
+### <code><i>class</i></code> torch.nn.functional.soft_margin_loss
+
+**原生文档**：[torch.nn.functional.soft_margin_loss](https://pytorch.org/)
+
+**支持情况**：
+
+| 硬件 | 是否支持 |
+| ---- | :----: |
+| <term>Atlas A2 训练系列产品</term> | ✔ |
+| <term>Atlas A3 训练系列产品</term> | &#10004; |
+| <term>Ascend 950DT</term> | ✘ |
+
+**限制与说明**：`input`仅支持bf16，fp16，fp32，不支持fp64，complex64，complex128
+
+</div>
+
+> <font size="3">acosh()</font>
+
+**原生文档**：[Tensor.acosh](https://pytorch.org/)
+
+| <term>Atlas A2 训练系列产品</term> | ✔ |
+| <term>Atlas A3 训练系列产品</term> | ✔ |
+| <term>Ascend 950DT</term> | ✔ |
+
+**限制与说明**：
+
+- `query`、`key`仅支持fp16、fp32
+- 可能回退至CPU执行
+
+### torch.cuda.CUDAGraph
+
+**原生文档**：[torch.cuda.CUDAGraph](https://pytorch.org/)
+
+**NPU 形式名称**：torch.npu.NPUGraph
+
+| <term>Atlas A2 训练系列产品</term> | ✘ |
+| <term>Atlas A3 训练系列产品</term> | ✘ |
+| <term>Ascend 950DT</term> | ✘ |
+
+**限制与说明**： 当前仅支持推理场景，不支持训练场景
+"""
+
+
+def test_the_documentation_is_read() -> None:
+    entries = BUILDER.read_page(PAGE, "torch")
+    assert entries == {
+        "torch.nn.functional.soft_margin_loss": {
+            "hardware": {"950DT": False, "A2": True, "A3": True},
+            "module": "torch",
+            "has_limits": True,
+            "dtypes_by_param": {"input": ["bf16", "fp16", "fp32"]},
+            "unsupported_dtypes": ["fp64", "complex64", "complex128"],
+        },
+        "torch.Tensor.acosh": {
+            "hardware": {"950DT": True, "A2": True, "A3": True},
+            "module": "torch",
+            "has_limits": True,
+            "dtypes_by_param": {"query": ["fp16", "fp32"], "key": ["fp16", "fp32"]},
+            "cpu_fallback": "may",
+        },
+        "torch.cuda.CUDAGraph": {
+            "hardware": {"950DT": False, "A2": False, "A3": False},
+            "module": "torch",
+            "has_limits": True,
+            "npu_name": "torch.npu.NPUGraph",
+            "inference_only": True,
+        },
+    }
+
+
+def _slice(name: str, versions: tuple[str, ...]) -> dict[str, Any]:
+    """The input that the shipped rows of an API must have come from."""
+    found: dict[str, Any] = {}
+    for version in versions:
+        row = tables.api(name, version)
+        if row is None:
+            continue
+        entry: dict[str, Any] = {
+            "hardware": {line: line in row.lines for line in tables.LINES},
+            "module": row.page,
+        }
+        if row.npu_name:
+            entry["npu_name"] = row.npu_name
+        if row.limited:
+            entry["has_limits"] = True
+        if row.dtypes:
+            entry["dtypes_by_param"] = {k: list(v) for k, v in row.dtypes}
+        if row.missing_dtypes:
+            entry["unsupported_dtypes"] = list(row.missing_dtypes)
+        if row.fallback:
+            entry["cpu_fallback"] = row.fallback
+        if row.inference_only:
+            entry["inference_only"] = True
+        found[version] = {name: entry}
+    return found
+
+
+def _lines(text: str, name: str) -> list[str]:
+    return [line for line in text.splitlines() if line.partition("\t")[0] == name]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["torch.stft", "torch.bmm", "torch.cuda.CUDAGraph", "torch.nn.DataParallel", "torch.mean",
+     "torch.Tensor.acosh", "torch.use_deterministic_algorithms", "torch.jit.script"],
+)  # fmt: skip
+def test_a_slice_is_regenerated(name: str) -> None:
+    sliced = _slice(name, tables.VERSIONS)
+    facts = {"versions": {v: sliced.get(v, {}) for v in tables.VERSIONS}}
+    made = BUILDER.api_table(facts)
+    shipped = (SUPPORT / "api.tsv").read_text(encoding="utf-8")
+    assert _lines(made, name) == _lines(shipped, name) != []
+
+
+def test_known_rows_of_the_documentation() -> None:
+    """Read from the pages by eye, not by the builder."""
+    stft = tables.api("torch.stft", "2.13.0")
+    assert stft is not None
+    assert stft.lines == ("A2", "A3")
+    assert dict(stft.dtypes) == {"input": ("fp32", "fp64", "complex64", "complex128")}
+    assert stft.source.endswith("pytorch_2-13-0/torch.md (2026-08-21)")
+    mean = tables.api("torch.std_mean", "2.13.0")
+    assert mean is not None
+    assert mean.lines == ()
+    assert tables.api("torch.no_such_name", "2.13.0") is None
+
+
+def test_tables_are_built_from_each_input(tmp_path: Path) -> None:
+    inputs = {
+        "operators": {
+            "npu": ["aten::bmm"], "composite": ["aten::absolute"],
+            "composite_explicit": ["aten::lgamma"], "cpu_fallback": ["aten::lgamma.out"],
+            "npu_ops": ["npu::npu_dtype_cast"], "AutogradPrivateUse1": ["aten::bmm"],
+            "autocast_policy": {"aten::bmm": "lower_precision_fp"},
+        },
+        "calls": {"torch": "2.13.0+cpu", "calls": {
+            "torch.lgamma": {"forward": ["aten::lgamma", "aten::detach"], "backward": []}}},
+    }  # fmt: skip
+    files = {}
+    for option, facts in inputs.items():
+        files[option] = tmp_path / f"{option}.json"
+        files[option].write_text(json.dumps(facts), encoding="utf-8")
+    files["names"] = tmp_path / "names.txt"
+    files["names"].write_text(
+        f"# torch_npu: 1 public names\ntorch_npu.fast_gelu\tcallable\t__all__\t{BUILDER.GENERIC}\n"
+        "torch.Tensor.npu\nop\tnpu::npu_dtype_cast(Tensor input, ScalarType dtype) -> Tensor\n",
+        encoding="utf-8",
+    )
+    files["fallbacks"] = tmp_path / "fallbacks.txt"
+    files["fallbacks"].write_text(
+        "CAUTION: The operator aten::logit, aten::logit_ and aten::logit.out is currently not "
+        "supported on the NPU backend. Now this operator will fallback to run on the CPU.\n",
+        encoding="utf-8",
+    )
+    BUILDER.build(files, tmp_path, tmp_path / "packages.toml")
+
+    def rows(name: str) -> list[str]:
+        text = (tmp_path / name).read_text(encoding="utf-8")
+        return [line for line in text.splitlines() if not line.startswith("#")]
+
+    assert rows("operators.tsv") == [
+        "= npu", "bmm\tA\tlower_precision_fp", "= composite", "absolute", "= composite_explicit",
+        "lgamma", "= cpu_fallback", "lgamma.out", "= npu_ops", "npu::npu_dtype_cast",
+    ]  # fmt: skip
+    assert rows("calls.tsv") == ["torch.lgamma\tlgamma"]
+    assert rows("names.tsv") == [
+        "torch_npu.fast_gelu\tcallable",
+        "torch.Tensor.npu\tadded",
+        "npu::npu_dtype_cast\top\t(Tensor input, ScalarType dtype) -> Tensor",
+    ]
+    assert [r.partition("\t")[0] for r in rows("fallbacks.tsv")] == ["logit", "logit.out", "logit_"]
+    sources = json.loads((tmp_path / "sources.json").read_text(encoding="utf-8"))
+    assert set(sources) == {"operators.tsv", "calls.tsv", "names.tsv", "fallbacks.tsv"}
+    assert all(re.fullmatch(r"[0-9a-f]{64}", s["input_sha256"]) for s in sources.values())
+
+
+def test_statistics_are_those_of_the_tables() -> None:
+    assert (ROOT / "docs" / "support.md").read_text(encoding="utf-8") == BUILDER.statistics()
+
+
+# Consistency ------------------------------------------------------------------------------------
+
+
+def test_every_table_has_a_source() -> None:
+    listed = tables.sources()
+    files = {p.name for p in SUPPORT.glob("*.tsv")} | {"packages.toml"}
+    assert set(listed) == files
+    for name, said in listed.items():
+        assert said["source"], name
+        assert re.fullmatch(r"20\d\d-\d\d-\d\d", said["date"]), name
+
+
+def test_the_tables_stay_small() -> None:
+    assert sum(p.stat().st_size for p in SUPPORT.iterdir() if p.is_file()) < 600_000
+
+
+def test_the_versions_are_those_of_the_table() -> None:
+    first = (SUPPORT / "api.tsv").read_text(encoding="utf-8").splitlines()[0]
+    assert first == f"# versions {' '.join(tables.VERSIONS)}"
+
+
+def test_counts_of_the_binary() -> None:
+    """As the binary was counted when it was read."""
+    kinds = [o.kind for o in tables.operators().values()]
+    counted = {kind: kinds.count(kind) for kind in tables.KINDS}
+    assert counted == {
+        "npu": 1077, "composite": 697, "composite_explicit": 945, "cpu_fallback": 391,
+        "npu_ops": 419,
+    }  # fmt: skip
+
+
+def test_advice_is_about_unsupported_apis() -> None:
+    assert set(tables.advice()) <= set(tables.unsupported())
+
+
+def test_traced_operators_exist() -> None:
+    """A misspelt or renamed operator would silently count as no fallback."""
+    known = tables.operators()
+    unknown = {
+        o
+        for forward, backward in tables.calls().values()
+        for o in (*forward, *backward)
+        if o.startswith("aten::") and "prims::" not in o and o not in known
+    }
+    assert unknown == set()
+
+
+def test_no_rule_hides_another() -> None:
+    """An exact name wakes its own rules only, and none that watch for what it begins with."""
+    mine = [r for r in CATALOG.rules if r.code.startswith(("POR90", "POR82"))]
+    others = [r for r in CATALOG.rules if r not in mine]
+    for rule in mine:
+        for name in rule.names:
+            for other in others:
+                for watched in other.names:
+                    hidden = watched.endswith(".*") and name.startswith(watched[:-1])
+                    assert not hidden, (rule.code, name, other.code)
+                    # POR902 speaks of product lines, whoever else speaks of the name.
+                    assert name != watched or rule.code == "POR902", (rule.code, name, other.code)
+
+
+# Findings ---------------------------------------------------------------------------------------
+
+
+def findings(text: str, code: str, target: Target | None = None) -> list[Settled]:
+    outcome = engine.analyse(text, CATALOG, target or Target("npu"))
+    return [s for s in outcome.settled if s.finding.rule == code]
+
+
+def test_not_for_the_accelerator_target() -> None:
+    text = "import torch\n\ndef f(x):\n    return torch.poisson(x)\n"
+    assert findings(text, "POR901", Target("accelerator")) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "category"),
+    [
+        ("import torch\n\ndef f(x):\n    return torch.poisson(x)\n", Category.MANDATORY),
+        # Kernels are there although the list says no.
+        ("import torch\n\ndef f(x):\n    return torch.std_mean(x)\n", Category.POTENTIAL),
+        # The list has the same function under another name.
+        ("import torch\n\ndef f(x):\n    return torch.func.vmap(x)\n", Category.POTENTIAL),
+        # Named, not called.
+        ("import torch\nTABLE = {1: torch.poisson}\n", Category.POTENTIAL),
+        ("import torch\n\n\nclass A(torch.nn.RReLU):\n    pass\n", Category.MANDATORY),
+        ("import torch\n\n@torch.compiler.disable\ndef f(x):\n    pass\n", Category.INFORMATION),
+    ],
+)
+def test_category(text: str, category: Category) -> None:
+    (only,) = findings(text, "POR901")
+    assert only.finding.category is category
+
+
+def test_the_binary_speaks_for_its_own_version_only() -> None:
+    text = "import torch\n\ndef f(x):\n    return torch.std_mean(x)\n"
+    (only,) = findings(text, "POR901", Target("npu", torch_npu="2.11"))
+    assert only.finding.category is Category.MANDATORY
+
+
+def test_a_product_line_must_be_chosen() -> None:
+    text = "import torch\n\ndef f(x, y):\n    return torch.bmm(x, y)\n"
+    assert findings(text, "POR902") == []
+    assert findings(text, "POR902", Target("npu", hardware="A2")) == []
+    (only,) = findings(text, "POR902", Target("npu", hardware="950DT"))
+    assert only.finding.category is Category.POTENTIAL
+    assert "not for 950DT" in only.finding.reason
+
+
+def test_an_import_for_others_is_reported_where_it_stands() -> None:
+    (only,) = findings("from torch import poisson\n", "POR901")
+    assert only.line == 1
+    used = findings("from torch import poisson\nx = poisson(1)\n", "POR901")
+    assert [s.line for s in used] == [2]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("import torch\nx = torch.zeros(3)\nx.mode()\n", True),
+        ("import torch\n\ndef f(x: torch.Tensor):\n    return (x + 1).mode()\n", True),
+        ("import torch\nx = torch.zeros(3)\nx = g(x)\nx.mode()\n", False),
+        ("def f(x):\n    return x.mode()\n", False),
+        ("def f(x):\n    return x.to_sparse_csr()\n", True),
+        ("import tensorflow as tf\ny = tf.sparse.to_sparse_csr(1)\n", False),
+    ],
+)
+def test_methods_need_a_tensor(text: str, found: bool) -> None:
+    assert bool(findings(text, "POR901")) == found
+
+
+def test_every_trigger_marks_its_file() -> None:
+    """A file that holds nothing else must still be read."""
+    names = [
+        n
+        for n in (*support_api.UNSUPPORTED, *support_api.FALLING_BACK)
+        if not n.startswith(support_api.ON_HOST) and not n.startswith("torch.Tensor.")
+    ]
+    missed = []
+    for name in names:
+        row = tables.api(name.rpartition(".")[0], "2.13.0")
+        if row is not None or name.endswith(".forward") or "Storage" in name or name.count(".") > 4:
+            continue  # a method of a class, called on its instances
+        if not may_match(f"import torch\n{name}(x)\n".encode(), CATALOG.marker):
+            missed.append(name)
+    assert missed == []
+
+
+def test_every_package_marks_its_file() -> None:
+    missed = [
+        name
+        for name in packages.by_import()
+        if not may_match(f"import os, {name}\n".encode(), CATALOG.marker)
+    ]
+    assert missed == []
