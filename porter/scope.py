@@ -99,6 +99,11 @@ class Scope:
             stack.extend(scope.children)
 
 
+def parent_of(node: Any) -> Any:
+    """The node around `node`, as the walk recorded it."""
+    return node.parent
+
+
 class Collector:
     """The single walk over a tree: parents, scopes, bindings, and what rules may look at."""
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from porter.module import Module
 from porter.rule import Category, Edit, Finding, Safety, change, keep, rule
+from porter.scope import parent_of
 from porter.site import Site, needs_parentheses
 from porter.targets import ACCELERATOR_SINCE, AUTOLOAD_SINCE, Target
 
@@ -498,10 +499,8 @@ def _compared(site: Site) -> bool:
     parent = site.parent
     if isinstance(parent, (ast.Compare, ast.MatchValue)):
         return True
-    if isinstance(parent, (ast.Tuple, ast.List, ast.Set)) and isinstance(
-        parent.parent,
-        ast.Compare,  # type: ignore[union-attr]
-    ):
+    within = isinstance(parent, (ast.Tuple, ast.List, ast.Set))
+    if within and isinstance(parent_of(parent), ast.Compare):
         return True
     return _string_method(site) != ""
 

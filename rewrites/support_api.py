@@ -297,7 +297,7 @@ def unsupported_api(site: Site, target: Target) -> Iterator[Finding]:
     Says what to use instead. The finding says so and is only potential where the list has the same
     function under another name as supported, or where the binary of torch_npu 2.13.0 has a kernel
     for every operator that the API calls, or hands one to the CPU, and where the API is only named
-    and not called. What torch does on the host for
+    and not called, or may work on the CPU. What torch does on the host for
     every device is information.
     `clip_grad_norm`, the old name of `clip_grad_norm_`, is renamed.
 
@@ -328,9 +328,31 @@ def unsupported_api(site: Site, target: Target) -> Iterator[Finding]:
         return
     yield site.gap(
         f"{said}; {hint or 'call it on copies on the CPU, or find another way'}",
-        category=_category(row) if _called(site) else Category.POTENTIAL,
+        category=_category(row) if _called(site) and not _may_be_cpu(site) else Category.POTENTIAL,
         symbol=row.name,
     )
+
+
+#: Functions that make a tensor, on the CPU unless they are given a device.
+_MAKERS = frozenset(
+    {
+        "torch.fft.fftfreq",
+        "torch.fft.rfftfreq",
+        "torch.sparse_bsc_tensor",
+        "torch.sparse_bsr_tensor",
+        "torch.sparse_csc_tensor",
+        "torch.sparse_csr_tensor",
+    }
+)
+
+
+def _may_be_cpu(site: Site) -> bool:
+    """Whether nothing says that the work is done on the device."""
+    if site.kind == "attribute":
+        return not is_tensor(site.module, site.node.value)
+    if site.name in _MAKERS and site.call is not None:
+        return not any(k.arg in ("device", None) for k in site.call.keywords)
+    return False
 
 
 def _renamed(site: Site) -> Edit | None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from porter.module import Module
 from porter.rule import Category, Edit, Finding, Safety, change, keep, rule
+from porter.scope import parent_of
 from porter.site import Site
 from porter.targets import ACCELERATOR_SINCE, Target
 
@@ -358,10 +359,8 @@ def _compared(site: Site, node: ast.Compare) -> Finding:
     text = (
         f'{receiver}.dtype == {torch[0]}.{dtype} and {receiver}.device.type not in ("cpu", "meta")'
     )
-    joined = isinstance(node.parent, ast.BoolOp) and isinstance(  # type: ignore[attr-defined]
-        node.parent.op,
-        ast.And,  # type: ignore[attr-defined]
-    )
+    around = parent_of(node)
+    joined = isinstance(around, ast.BoolOp) and isinstance(around.op, ast.And)
     span = site.module.span(node)
     new = text if joined else wrapped(text, node)
     return site.finding(Edit.of(*span, new), imports=torch[1], span=span)

@@ -306,6 +306,11 @@ def test_not_for_the_accelerator_target() -> None:
         ("import torch\n\ndef f(x):\n    return torch.std_mean(x)\n", Category.POTENTIAL),
         # The list has the same function under another name.
         ("import torch\n\ndef f(x):\n    return torch.func.vmap(x)\n", Category.POTENTIAL),
+        # Made on the CPU.
+        ("import torch\nx = torch.fft.fftfreq(8)\n", Category.POTENTIAL),
+        ('import torch\nx = torch.fft.fftfreq(8, device="npu")\n', Category.MANDATORY),
+        # Perhaps no tensor, or one on the CPU.
+        ("def f(x):\n    return x.share_memory_()\n", Category.POTENTIAL),
         # Named, not called.
         ("import torch\nTABLE = {1: torch.poisson}\n", Category.POTENTIAL),
         ("import torch\n\n\nclass A(torch.nn.RReLU):\n    pass\n", Category.MANDATORY),
