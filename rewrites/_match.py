@@ -25,6 +25,7 @@ AVAILABLE = frozenset(
 COUNTS = frozenset(
     {"torch.cuda.device_count", "torch.npu.device_count", "torch.accelerator.device_count"}
 )
+ACCELERATOR = "accelerate.accelerator.Accelerator"
 DEVICE_STRING = re.compile(r"cuda(:\d+)?\Z")
 DEVICE_NAME = re.compile(
     r"(^|_)(device|dev|devices|device_type|device_name|device_str)(_?\d*)$", re.I
@@ -301,11 +302,12 @@ def _returns(function: ast.Name, module: Module, depth: int) -> str:
     bindings = owner.bindings.get(function.id, []) if owner else []
     if len(bindings) != 1 or not isinstance(bindings[0].node, ast.FunctionDef):
         return ""
-    kinds = {
-        classify(n.value, module, depth + 1)
-        for n in ast.walk(bindings[0].node)
-        if isinstance(n, ast.Return)
-    }
+    return _kind_of_returns(bindings[0].node, module, depth)
+
+
+def _kind_of_returns(function: ast.FunctionDef, module: Module, depth: int) -> str:
+    returns = [n.value for n in ast.walk(function) if isinstance(n, ast.Return)]
+    kinds = {classify(value, module, depth + 1) for value in returns}
     return kinds.pop() if len(kinds) == 1 else ""
 
 
@@ -322,7 +324,7 @@ def device_in_scope(site: Site) -> DeviceValue | None:
                 if kind and _reaches(bindings[0], current, site):
                     return DeviceValue(name, kind)
         current = current.parent
-    return _self_device(site)
+    return _self_device(site) or _helper(site)
 
 
 def _reaches(binding: Binding, owner: Scope, site: Site) -> bool:
@@ -346,6 +348,48 @@ def _within(outer: ast.AST, node: Any) -> bool:
             return True
         node = getattr(node, "parent", None)
     return False
+
+
+def _helper(site: Site) -> DeviceValue | None:
+    """The project's own way to a device: `accelerator.device`, `get_device()`."""
+    current: Scope | None = site.scope
+    while current is not None:
+        for name, bindings in current.bindings.items():
+            if len(bindings) != 1 or site.scope.owner(name) is not current:
+                continue
+            found = _helper_value(site, name, bindings[0], current)
+            if found is not None:
+                return found
+        current = current.parent
+    return None
+
+
+def _helper_value(site: Site, name: str, binding: Binding, owner: Scope) -> DeviceValue | None:
+    value = binding.value
+    if isinstance(value, ast.Call) and binding.kind == "assign":
+        known = site.module.name_of(value.func) in ("accelerate.Accelerator", ACCELERATOR)
+        # Accelerator(cpu=True) has another device than the accelerator's.
+        plain = not any(k.arg in ("cpu", None) for k in value.keywords)
+        if known and plain and _reaches(binding, owner, site):
+            return DeviceValue(f"{name}.device", "device")
+        return None
+    function = binding.node
+    if not isinstance(function, ast.FunctionDef) or not DEVICE_NAME.search(name):
+        return None
+    if owner.kind != "module" or _parameters(function.args) or _within(function, site.node):
+        return None
+    kind = _kind_of_returns(function, site.module, 0)
+    return DeviceValue(f"{name}()", kind) if kind else None
+
+
+def _parameters(arguments: ast.arguments) -> bool:
+    return bool(
+        arguments.args
+        or arguments.posonlyargs
+        or arguments.kwonlyargs
+        or arguments.vararg
+        or arguments.kwarg
+    )
 
 
 def _self_device(site: Site) -> DeviceValue | None:

@@ -91,6 +91,17 @@ def npu_import(target: Target) -> tuple[str, ...]:
             'import torch\n\n\ndef f(x, use_cuda):\n    device = torch.device("npu" if use_cuda else "cpu")\n    return x.npu(), device\n',
             note="a device that a flag may turn to the CPU is not the accelerator's",
         ),
+        change(
+            'import torch\n\n\ndef get_device():\n    return torch.device("cuda" if torch.cuda.is_available() else "cpu")\n\n\ndef f(x):\n    return x.cuda()\n',
+            'import torch\n\n\ndef get_device():\n    return torch.device(torch.accelerator.current_accelerator().type if torch.accelerator.is_available() else "cpu")\n\n\ndef f(x):\n    return x.to(get_device())\n',
+            'import torch\n\n\ndef get_device():\n    return torch.device("npu" if torch.npu.is_available() else "cpu")\n\n\ndef f(x):\n    return x.npu()\n',
+            note="the project's own helper is used",
+        ),
+        change(
+            "from accelerate import Accelerator\n\naccelerator = Accelerator()\n\n\ndef f(x):\n    return x.cuda()\n",
+            "from accelerate import Accelerator\n\naccelerator = Accelerator()\n\n\ndef f(x):\n    return x.to(accelerator.device)\n",
+            "from accelerate import Accelerator\n\naccelerator = Accelerator()\n\n\ndef f(x):\n    return x.npu()\n",
+        ),
         keep("import argparse\n\ndef f(args):\n    return 1 if args.cuda else 0\n", finding=False),
         keep(
             "class Net:\n    def cuda(self):\n        return self\n\n    def go(self):\n        self.cuda()\n"
@@ -107,7 +118,8 @@ def cuda_method_call(site: Site, target: Target) -> Iterator[Finding]:
 
     ## What it does
     accelerator: `.cuda()` becomes `.to(device)`, where `device` is, in this order, a variable in
-    scope that surely holds the accelerator's device, one assignment
+    scope that surely holds the accelerator's device, the project's own helper (`accelerator.device`
+    of Accelerate, a `get_device()` of the file), one assignment
     `device = torch.accelerator.current_accelerator()` if the function asks more than once, or that
     expression in place. Without an accelerator it is None, and `.to(None)` leaves the tensor where
     it is. An integer argument stays: torch takes it as an index of the current accelerator.

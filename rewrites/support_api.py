@@ -393,7 +393,9 @@ def unsupported_on_product_line(site: Site, target: Target) -> Iterator[Finding]
     no tick yet, among them many that compute nothing on the device.
 
     ## What it does
-    Reports nothing unless a product line is chosen.
+    Reports nothing unless a product line is chosen, then each API once in a file. Where the binary of
+    torch_npu 2.13.0 has a kernel for every operator that the API calls, it is information: the
+    binary is one for all product lines, and the list has not even `torch.nn.Linear` for 950DT.
 
     ## Safety
     Always left.
@@ -406,9 +408,16 @@ def unsupported_on_product_line(site: Site, target: Target) -> Iterator[Finding]
     row = _row(site, target)
     if row is None or not row.lines or target.hardware in row.lines or not _used(site):
         return
+    said: set[str] = site.module.memo.setdefault("product lines", set())
+    if row.name in said:
+        return
+    said.add(row.name)
+    kernels = row.version == BINARY and tables.runs(row.name)
     yield site.gap(
         f"Ascend's list for torch_npu {row.version} has {row.name} for {', '.join(row.lines)}, "
         f"not for {target.hardware}: test it there",
+        category=Category.INFORMATION if kernels else Category.POTENTIAL,
+        effort=0 if kernels else 3,
         symbol=row.name,
     )
 

@@ -329,12 +329,20 @@ def test_the_binary_speaks_for_its_own_version_only() -> None:
 
 
 def test_a_product_line_must_be_chosen() -> None:
-    text = "import torch\n\ndef f(x, y):\n    return torch.bmm(x, y)\n"
+    text = "import torch\n\ndef f(x):\n    return torch.istft(x, 4) + torch.istft(x, 8)\n"
     assert findings(text, "POR902") == []
     assert findings(text, "POR902", Target("npu", hardware="A2")) == []
     (only,) = findings(text, "POR902", Target("npu", hardware="950DT"))
     assert only.finding.category is Category.POTENTIAL
     assert "not for 950DT" in only.finding.reason
+
+
+def test_kernels_make_a_product_line_information() -> None:
+    text = "import torch\n\ndef f(x, y):\n    return torch.bmm(x, y)\n"
+    (only,) = findings(text, "POR902", Target("npu", hardware="950DT"))
+    assert only.finding.category is Category.INFORMATION
+    (only,) = findings(text, "POR902", Target("npu", hardware="950DT", torch_npu="2.7"))
+    assert only.finding.category is Category.POTENTIAL
 
 
 def test_an_import_for_others_is_reported_where_it_stands() -> None:
