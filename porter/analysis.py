@@ -15,6 +15,7 @@ from pathlib import Path
 from porter import catalog as rules
 from porter import engine, own
 from porter.catalog import Catalog
+from porter.hunks import Hunk, compare
 from porter.module import NO_FACTS, ProjectFacts
 from porter.notebook import Notebook
 from porter.project import Kind
@@ -27,6 +28,11 @@ from porter.targets import Target
 
 UTF16 = (b"\xff\xfe", b"\xfe\xff")
 """How files begin that Python cannot read but an editor may have written."""
+
+
+#: Lines before and after a site that a report shows, and how much of each.
+AROUND = 3
+WIDEST = 400
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,7 @@ class FileResult:
     digest: str = ""
     suppressed: int = 0
     trace: str = ""
+    hunks: tuple[Hunk, ...] = ()
 
 
 def analyse(task: Task, plan: Plan) -> FileResult:
@@ -103,7 +110,8 @@ def analyse(task: Task, plan: Plan) -> FileResult:
         source = decode_python(task.shown, data)
         outcome, sites = _analysed(task, plan, source.text)
         after = source.encode(outcome.text) if outcome.text != source.text else None
-        return _result(outcome, sites, data, after)
+        hunks = compare(source.text, outcome.text)
+        return _result(outcome, sites, data, after, hunks)
     except OSError as problem:
         return failure(task, f"cannot be read: {problem.strerror or problem}")
     except SourceProblem as problem:
@@ -129,10 +137,10 @@ def _analysed(task: Task, plan: Plan, text: str) -> tuple[engine.Outcome, list[S
         unsafe=plan.unsafe,
         facts=plan.facts,
     )
-    sites = [_site(task, settled) for settled in outcome.settled]
+    lines = re.split(r"\r\n|\r|\n", text)
+    sites = [_around(_site(task, settled), lines) for settled in outcome.settled]
     blanket = catalog.get(own.BLANKET)
     if blanket is not None:
-        lines = re.split(r"\r\n|\r|\n", text)
         for line in Suppressions.read(text).malformed:
             comment = lines[line - 1]
             sites.append(said(
@@ -140,6 +148,14 @@ def _analysed(task: Task, plan: Plan, text: str) -> tuple[engine.Outcome, list[S
                 "names no rule, so it hides nothing; write `# porter: ignore[CODE] reason`",
             ))  # fmt: skip
     return outcome, sites
+
+
+def _around(site: SiteReport, lines: Sequence[str]) -> SiteReport:
+    """The site with the lines around it."""
+    start = max(1, site.line - AROUND)
+    shown = lines[start - 1 : site.line + AROUND]
+    cut = (line if len(line) <= WIDEST else line[:WIDEST] + " ..." for line in shown)
+    return replace(site, snippet=tuple(cut), snippet_start=start)
 
 
 def _site(task: Task, settled: engine.Settled) -> SiteReport:
@@ -180,7 +196,11 @@ def said(path: str, rule: Rule, line: int, column: int, before: str, reason: str
 
 
 def _result(
-    outcome: engine.Outcome, sites: Sequence[SiteReport], data: bytes, after: bytes | None
+    outcome: engine.Outcome,
+    sites: Sequence[SiteReport],
+    data: bytes,
+    after: bytes | None,
+    hunks: tuple[Hunk, ...],
 ) -> FileResult:
     return FileResult(
         FileStatus.UNCHANGED if after is None else FileStatus.CHANGED,
@@ -189,6 +209,7 @@ def _result(
         after,
         hashlib.sha256(data).hexdigest() if after is not None else "",
         outcome.suppressed,
+        hunks=hunks,
     )
 
 
@@ -221,12 +242,28 @@ def _notebook(task: Task, plan: Plan, data: bytes) -> FileResult:
     index = LineIndex(notebook.text)
     placed = [_in_cell(site, notebook, index) for site in sites]
     placed += _unread(task, plan, notebook)
-    return _result(outcome, placed, data, after)
+    hunks = compare(_shown(data), _shown(after)) if after is not None else ()
+    return _result(outcome, placed, data, after, hunks)
+
+
+def _shown(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
 
 
 def _in_cell(site: SiteReport, notebook: Notebook, index: LineIndex) -> SiteReport:
     at = notebook.locate(index.line_start(site.line) + site.column - 1)
-    return replace(site, cell=at.cell_index + 1, line=at.line, column=at.column + 1)
+    numbers = range(site.snippet_start, site.snippet_start + len(site.snippet))
+    cells = [notebook.locate(index.line_start(number)).cell_index for number in numbers]
+    inside = [i for i, cell in enumerate(cells) if cell == at.cell_index]
+    start = at.line - site.line + numbers[inside[0]] if inside else 0
+    return replace(
+        site,
+        cell=at.cell_index + 1,
+        line=at.line,
+        column=at.column + 1,
+        snippet=tuple(site.snippet[i] for i in inside),
+        snippet_start=start,
+    )
 
 
 def _unread(task: Task, plan: Plan, notebook: Notebook) -> Iterator[SiteReport]:

@@ -29,17 +29,29 @@ class Catalog:
 
     Args:
         rules: sorted by code.
-        marker: bytes that a file must hold for any rule to look at it (a regular expression).
+        families: for each module of rules, the targets it serves and its byte patterns.
         exported: prefixes of qualified names that other files of a project may re-export.
         methods: method names whose definition in a project changes what rules may assume.
         reviews: functions (Site, Finding) -> Finding that see every rewrite before it is accepted.
     """
 
     rules: tuple[Rule, ...]
-    marker: re.Pattern[bytes]
+    families: tuple[tuple[frozenset[str], tuple[str, ...]], ...] = ()
     exported: tuple[str, ...] = ()
     methods: tuple[str, ...] = ()
     reviews: tuple[Review, ...] = ()
+
+    @functools.cached_property
+    def marker(self) -> re.Pattern[bytes]:
+        """What a file must hold for any rule to look at it."""
+        patterns = sorted({p for _, family in self.families for p in family})
+        return re.compile(("|".join(patterns) or r"(?!)").encode())
+
+    def serving(self, target: str) -> Catalog:
+        """The catalog reduced to what serves one target."""
+        rules = tuple(r for r in self.rules if target in r.targets)
+        families = tuple(f for f in self.families if target in f[0])
+        return replace(self, rules=rules, families=families)
 
     @functools.cached_property
     def exact(self) -> dict[str, list[Rule]]:
@@ -144,17 +156,19 @@ def collect(modules: Iterable[object]) -> Catalog:
     """
     rules: dict[str, Rule] = {}
     names: set[str] = set()
-    markers: list[str] = []
+    families: list[tuple[frozenset[str], tuple[str, ...]]] = []
     exported: list[str] = []
     methods: list[str] = []
     reviews: list[Review] = []
     for module in modules:
-        markers += getattr(module, "MARKERS", ())
+        own = [v for v in vars(module).values() if isinstance(v, Rule)]
+        served = frozenset(t for r in own for t in r.targets)
+        families.append((served, tuple(getattr(module, "MARKERS", ()))))
         exported += getattr(module, "EXPORTED", ())
         methods += getattr(module, "METHODS", ())
         reviews += getattr(module, "REVIEWS", ())
-        for value in vars(module).values():
-            if not isinstance(value, Rule) or rules.get(value.code) is value:
+        for value in own:
+            if rules.get(value.code) is value:
                 continue
             if value.code in rules or value.name in names:
                 raise CatalogProblem(f"two rules are called {value.code} or {value.name}")
@@ -162,10 +176,9 @@ def collect(modules: Iterable[object]) -> Catalog:
                 raise CatalogProblem(f"malformed rule code {value.code!r} (write it like ABC123)")
             rules[value.code] = value
             names.add(value.name)
-    pattern = "|".join(sorted(set(markers))) or r"(?!)"
     return Catalog(
         tuple(rules[c] for c in sorted(rules)),
-        re.compile(pattern.encode()),
+        tuple(families),
         tuple(sorted(set(exported))),
         tuple(sorted(set(methods))),
         tuple(reviews),

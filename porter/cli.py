@@ -102,9 +102,10 @@ def _one_line(problem: Exception) -> str | None:
     from porter.catalog import CatalogProblem
     from porter.config import ConfigProblem
     from porter.project import UsageProblem
+    from porter.support import Unanswerable
     from porter.writing import WriteProblem
 
-    known = (Mistake, CatalogProblem, ConfigProblem, UsageProblem, WriteProblem)
+    known = (Mistake, CatalogProblem, ConfigProblem, Unanswerable, UsageProblem, WriteProblem)
     return " ".join(str(problem).split()) if isinstance(problem, known) else None
 
 
@@ -135,6 +136,14 @@ MinTorch = Annotated[
         metavar="X.Y|auto",
         help="Lowest torch version to support; auto reads the project's requirements.",
     ),
+]
+TorchNpu = Annotated[
+    str | None,
+    typer.Option("--torch-npu", metavar="X.Y", help="torch_npu version to look names up for."),
+]
+Hardware = Annotated[
+    str | None,
+    typer.Option("--hardware", metavar="LINE", help="Product line to look names up for."),
 ]
 Unsafe = Annotated[
     bool | None,
@@ -190,6 +199,8 @@ def migrate(
     paths: Paths,
     target: TargetName = None,
     min_torch: MinTorch = None,
+    torch_npu: TorchNpu = None,
+    hardware: Hardware = None,
     diff: Annotated[
         bool, typer.Option("--diff", help="Print a patch for `git apply`; write nothing.")
     ] = False,
@@ -214,7 +225,17 @@ def migrate(
     if diff and output is not None:
         raise Mistake("--diff and --output exclude each other")
     request = _request(
-        paths, stdin_filename, target, min_torch, unsafe, select, ignore, exclude, jobs
+        paths,
+        stdin_filename,
+        target,
+        min_torch,
+        torch_npu,
+        hardware,
+        unsafe,
+        select,
+        ignore,
+        exclude,
+        jobs,
     )
     if output is not None and request.stdin is not None:
         raise Mistake("--output needs files, not standard input")
@@ -288,6 +309,8 @@ def check(
     paths: Paths,
     target: TargetName = None,
     min_torch: MinTorch = None,
+    torch_npu: TorchNpu = None,
+    hardware: Hardware = None,
     unsafe: Unsafe = None,
     select: Select = None,
     ignore: Ignore = None,
@@ -311,7 +334,17 @@ def check(
     from porter.rule import Status
 
     request = _request(
-        paths, stdin_filename, target, min_torch, unsafe, select, ignore, exclude, jobs
+        paths,
+        stdin_filename,
+        target,
+        min_torch,
+        torch_npu,
+        hardware,
+        unsafe,
+        select,
+        ignore,
+        exclude,
+        jobs,
     )
     _check_report(report)
     run = _run(request, quiet)
@@ -393,6 +426,26 @@ def rules_(
     return OK
 
 
+@app.command("query")
+def query_(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="An API, operator or package.")],
+    torch_npu: TorchNpu = None,
+    hardware: Hardware = None,
+    output_format: Annotated[PageFormat, typer.Option("--output-format")] = PageFormat.TEXT,
+) -> int:
+    """Say what the target offers for a name: status, equivalent, limits, source."""
+    from porter.query import query
+
+    text, code = query(
+        name,
+        torch_npu=torch_npu or "",
+        hardware=hardware or "",
+        output_format=output_format.value,
+    )
+    print(text, file=sys.stderr if code == TROUBLE else sys.stdout)
+    return code
+
+
 def _suggestion(word: str, known: Sequence[str]) -> str:
     import difflib
 
@@ -414,6 +467,8 @@ def _request(
     stdin_filename: str,
     target: str | None,
     min_torch: str | None,
+    torch_npu: str | None,
+    hardware: str | None,
     unsafe: bool | None,
     select: list[str] | None,
     ignore: list[str] | None,
@@ -439,11 +494,18 @@ def _request(
     given: dict[str, object] = {
         "target": target,
         "min_torch": min_torch,
+        "torch_npu": torch_npu,
+        "hardware": hardware,
         "unsafe": unsafe,
         "select": _codes(select),
         "ignore": _codes(ignore),
     }
     settings = replace(settings, **{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
+    if settings.torch_npu or settings.hardware:
+        from porter.support import validate
+        from porter.targets import Target
+
+        validate(Target(settings.target, torch_npu=settings.torch_npu, hardware=settings.hardware))
     return Request(
         paths=() if stdin else tuple(dict.fromkeys(paths)),
         settings=settings,

@@ -43,6 +43,8 @@ class Settings:
         ignore: code prefixes not in force.
         exclude: patterns as in a .gitignore of files to leave out.
         unsafe: apply unsafe rewrites too.
+        torch_npu: version of torch_npu that API findings are for; empty takes the newest known.
+        hardware: product line that API findings are for; empty names no line.
         per_file_ignores: (pattern, code prefixes), as `ignore` for matching files.
         source: the file; None for the built-in settings.
     """
@@ -53,6 +55,8 @@ class Settings:
     ignore: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     unsafe: bool = False
+    torch_npu: str = ""
+    hardware: str = ""
     per_file_ignores: tuple[tuple[str, tuple[str, ...]], ...] = ()
     source: Path | None = None
 
@@ -184,6 +188,12 @@ def _texts(value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise _Wrong(f"must be text, not {_kind(value)}")
+    return value
+
+
 def _flag(value: Any) -> bool:
     if not isinstance(value, bool):
         raise _Wrong(f"must be true or false, not {_kind(value)}")
@@ -222,5 +232,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "ignore": _texts,
     "exclude": _texts,
     "unsafe": _flag,
+    "torch-npu": _text,
+    "hardware": _text,
     "per-file-ignores": _patterns,
 }

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from porter.support import Answer, Support, Unanswerable, ask
-from porter.targets import Target
+from porter.targets import TABLED, Target
 
 #: Exit codes.
 FOUND, UNKNOWN, USAGE = 0, 1, 2
@@ -35,7 +35,7 @@ def query(
     if not name.strip():
         return "error: no name to look up", USAGE
     try:
-        answer = ask(name, Target("npu", torch_npu=torch_npu, hardware=hardware))
+        answer = ask(name, Target(TABLED, torch_npu=torch_npu, hardware=hardware))
     except Unanswerable as problem:
         return f"error: {problem}", USAGE
     code = FOUND if answer.found else UNKNOWN

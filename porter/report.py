@@ -5,14 +5,22 @@ Nothing in a report depends on the time, the machine or the place of the folder.
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import json
+import re
+import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from enum import Enum
 from typing import Any
 
-from porter.rule import Category, Safety, Status
+from porter import score, support
+from porter.hunks import Hunk
+from porter.provenance import Provenance
+from porter.rule import Category, Rule, Safety, Status
+from porter.targets import Target, version
 
 #: Version of the JSON layout; raised when a field changes its meaning or goes away.
 SCHEMA = 1
@@ -45,6 +53,9 @@ class SiteReport:
         after: those lines as rewritten; empty if they were not.
         reason: why it is left and what to do; may be empty.
         cell: 1-based number of the notebook's cell, all cells counted; None elsewhere.
+        snippet: the lines around the site, each cut to a length that can be shown.
+        snippet_start: the number of the first of them.
+        accepted: whether a baseline holds it, so that it needs no attention now.
     """
 
     path: str
@@ -60,6 +71,9 @@ class SiteReport:
     after: str = ""
     reason: str = ""
     cell: int | None = None
+    snippet: tuple[str, ...] = ()
+    snippet_start: int = 0
+    accepted: bool = False
 
     @property
     def place(self) -> str:
@@ -76,7 +90,15 @@ class SiteReport:
     def pending(self) -> bool:
         """Whether a person must still do something about it."""
         needed = (Category.MANDATORY, Category.POTENTIAL)
-        return self.status is Status.LEFT and self.category in needed
+        return self.status is Status.LEFT and self.category in needed and not self.accepted
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for the same code under the same rule, wherever it stands."""
+        own = self.line - self.snippet_start
+        code = self.snippet[own] if 0 <= own < len(self.snippet) else self.before
+        content = "\0".join((self.rule, " ".join(code.split())))
+        return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -87,11 +109,13 @@ class FileReport:
         path: POSIX, relative to the folder of the report.
         status: changed, unchanged, failed or skipped.
         reason: why it failed or was skipped.
+        hunks: what changed.
     """
 
     path: str
     status: FileStatus
     reason: str = ""
+    hunks: tuple[Hunk, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -104,6 +128,8 @@ class Report:
         sites: sorted by place.
         files: sorted by path.
         suppressed: number of findings that comments silenced.
+        provenance: what the report was made with.
+        applied: whether the rewrites are in the files by now.
     """
 
     target: str
@@ -111,6 +137,8 @@ class Report:
     sites: tuple[SiteReport, ...]
     files: tuple[FileReport, ...]
     suppressed: int = 0
+    provenance: Provenance = Provenance()
+    applied: bool = False
 
     def count(self, status: FileStatus) -> int:
         """How many files have this status."""
@@ -151,6 +179,7 @@ def assemble(
     sites: Iterable[SiteReport],
     files: Iterable[FileReport],
     suppressed: int = 0,
+    provenance: Provenance | None = None,
 ) -> Report:
     """A report in its stable order."""
     return Report(
@@ -159,19 +188,27 @@ def assemble(
         tuple(sorted(sites, key=lambda site: site.order)),
         tuple(sorted(set(files), key=lambda file: (file.path, file.status.value, file.reason))),
         suppressed,
+        provenance or Provenance(),
     )
 
 
 def as_data(report: Report) -> dict[str, Any]:
-    """The report as plain data, in the layout of `SCHEMA`."""
-    return {
+    """The report as plain data, in the layout of `SCHEMA` (docs/report.schema.json)."""
+    data: dict[str, Any] = {
         "schema": SCHEMA,
         "target": report.target,
         "min_torch": report.min_torch,
+        "applied": report.applied,
+        "verdict": {},
         "summary": _summary(report),
-        "files": [_plain(file) for file in report.files],
-        "sites": [_plain(site) for site in report.sites],
+        "rules": {code: _rule(code) for code in _codes(report.sites)},
+        "apis": list(_apis(report)),
+        "files": [_file(file) for file in report.files],
+        "sites": list(_sites(report.sites)),
+        "provenance": _provenance(report.provenance),
     }
+    data["verdict"] = score.verdict(data)
+    return data
 
 
 def as_json(report: Report) -> str:
@@ -179,18 +216,62 @@ def as_json(report: Report) -> str:
     return json.dumps(as_data(report), indent=2, ensure_ascii=True) + "\n"
 
 
-def _plain(item: SiteReport | FileReport) -> dict[str, Any]:
-    plain: dict[str, Any] = {}
-    for field in fields(item):
-        value = getattr(item, field.name)
-        if field.name == "cell" and value is None:
-            continue
-        plain[field.name] = value.value if isinstance(value, Enum) else value
+def fingerprints(sites: Iterable[SiteReport]) -> list[str]:
+    """A name for each site that stays when lines move: its content, and which of its like it is.
+
+    Args:
+        sites: in the order of a report.
+    """
+    seen: Counter[tuple[str, str]] = Counter()
+    names = []
+    for site in sites:
+        content = site.fingerprint
+        seen[site.path, content] += 1
+        names.append(f"{content}:{seen[site.path, content]}")
+    return names
+
+
+def _sites(sites: Sequence[SiteReport]) -> Iterator[dict[str, Any]]:
+    for site, name in zip(sites, fingerprints(sites), strict=True):
+        plain: dict[str, Any] = {}
+        for field in fields(site):
+            value = getattr(site, field.name)
+            if field.name == "cell" and value is None or field.name == "snippet_start":
+                continue
+            plain[field.name] = value.value if isinstance(value, Enum) else value
+        plain["snippet"] = {"start": site.snippet_start, "lines": list(site.snippet)}
+        plain["fingerprint"] = name
+        yield plain
+
+
+def _file(file: FileReport) -> dict[str, Any]:
+    plain: dict[str, Any] = {
+        "path": file.path,
+        "status": file.status.value,
+        "reason": file.reason,
+    }
+    if file.hunks:
+        plain["hunks"] = [
+            {"old": hunk.old, "new": hunk.new, "lines": list(hunk.lines)} for hunk in file.hunks
+        ]
     return plain
+
+
+def _provenance(provenance: Provenance) -> dict[str, Any]:
+    return {
+        "porter": provenance.version,
+        "min_torch_origin": provenance.origin,
+        "select": list(provenance.select),
+        "ignore": list(provenance.ignore),
+        "unsafe": provenance.unsafe,
+        "rules": list(provenance.rules),
+        "tables": [asdict(table) for table in provenance.tables],
+    }
 
 
 def _summary(report: Report) -> dict[str, Any]:
     left = report.having(Status.LEFT)
+    rules: Counter[tuple[str, Status]] = Counter((s.rule, s.status) for s in report.sites)
     return {
         "files": {
             "read": len(report.files) - report.count(FileStatus.SKIPPED),
@@ -201,20 +282,97 @@ def _summary(report: Report) -> dict[str, Any]:
             **{status.value: len(report.having(status)) for status in Status},
             "pending": len(report.pending),
             "suppressed": report.suppressed,
+            "accepted": sum(site.accepted for site in report.sites),
         },
         "effort": {
             "rewritten": sum(site.effort for site in report.having(Status.REWRITTEN)),
             "left": sum(site.effort for site in left),
         },
         "rules": {
-            code: {
-                status.value: sum(s.rule == code and s.status is status for s in report.sites)
-                for status in Status
-            }
+            code: {status.value: rules[code, status] for status in Status}
             for code in _codes(report.sites)
         },
     }
 
 
 def _codes(sites: Sequence[SiteReport]) -> list[str]:
-    return sorted(Counter(site.rule for site in sites))
+    return sorted({site.rule for site in sites})
+
+
+# Rules and names --------------------------------------------------------------------------------
+
+
+@functools.cache
+def _rule(code: str) -> dict[str, Any]:
+    """What a view says about a rule without asking the catalog again."""
+    from porter.catalog import load
+
+    rule = load().get(code)
+    if rule is None:
+        return {
+            "name": code, "title": "", "family": "other", "category": "mandatory",
+            "safety": "manual", "effort": 0, "why": "", "advice": "", "references": [],
+        }  # fmt: skip
+    page = _sections(rule.doc)
+    return {
+        "name": rule.name,
+        "title": rule.summary,
+        "family": _family(rule),
+        "category": rule.category.value,
+        "safety": rule.safety.value,
+        "effort": rule.effort,
+        "why": page.get("why it matters", ""),
+        "advice": page.get("what to do by hand", "") or page.get("use instead", ""),
+        "references": re.findall(r"https?://[^\s<>()`\"]+", page.get("references", "")),
+    }
+
+
+def _family(rule: Rule) -> str:
+    """The module of a rule as words; a module may name its FAMILY otherwise."""
+    name = rule.check.__module__
+    said = getattr(sys.modules.get(name), "FAMILY", None)
+    return str(said) if said else name.rpartition(".")[2].strip("_").replace("_", " ")
+
+
+def _sections(page: str) -> dict[str, str]:
+    parts = re.split(r"^## +(.+)$", page, flags=re.MULTILINE)
+    return {
+        title.strip().lower(): text.strip()
+        for title, text in zip(parts[1::2], parts[2::2], strict=True)
+    }
+
+
+def _apis(report: Report) -> Iterator[dict[str, Any]]:
+    """The names behind the sites, how often, and what the tables know of each."""
+    uses: dict[str, list[SiteReport]] = {}
+    for site in report.sites:
+        if site.symbol:
+            uses.setdefault(site.symbol, []).append(site)
+    target = _target(report)
+    for name in sorted(uses):
+        mine = uses[name]
+        yield {
+            "name": name,
+            "uses": len(mine),
+            "files": len({site.path for site in mine}),
+            **{status.value: sum(s.status is status for s in mine) for status in Status},
+            "known": [_known(found) for found in support.known(name, target)],
+        }
+
+
+def _target(report: Report) -> Target:
+    try:
+        return Target(report.target, version(report.min_torch))
+    except ValueError:
+        return Target(report.target)
+
+
+def _known(found: support.Support) -> Mapping[str, str]:
+    return {
+        "kind": found.kind,
+        "status": found.status.value,
+        "equivalent": found.equivalent,
+        "since": found.since,
+        "note": "; ".join(text for text in (found.note, *found.limits) if text),
+        "source": found.source,
+    }

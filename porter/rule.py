@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from porter.targets import NAMES
+
 if TYPE_CHECKING:
     from porter.site import Site
     from porter.targets import Target
@@ -226,7 +228,7 @@ class Rule:
     keywords: tuple[str, ...] = ()
     examples: tuple[Example, ...] = ()
     doc: str = ""
-    targets: tuple[str, ...] = ("accelerator", "npu")
+    targets: tuple[str, ...] = NAMES
     origin: str = field(default="porter", compare=False)
 
     @property
@@ -247,7 +249,7 @@ def rule(
     category: Category = Category.MANDATORY,
     effort: int = 1,
     examples: Sequence[Example] = (),
-    targets: Sequence[str] = ("accelerator", "npu"),
+    targets: Sequence[str] = NAMES,
 ) -> Callable[[Check], Rule]:
     """Turn a function into a `Rule`; its docstring becomes the rule's page."""
 

@@ -17,6 +17,7 @@ from porter.catalog import Catalog
 from porter.config import Settings
 from porter.pool import Progress, analyse_all
 from porter.project import InputFile, Kind, Patterns, Skipped, UsageProblem, discover
+from porter.provenance import Provenance, tables
 from porter.report import FileReport, FileStatus, Report, SiteReport, assemble
 from porter.rule import Status
 from porter.scan import may_match
@@ -128,18 +129,24 @@ def run(request: Request, progress: Progress | None = None) -> Run:
     data, results = _read(request, places, len(files), progress)
     found = facts.collect(places, data, catalog)
     plan = Plan(
-        Target(settings.target, choice.version),
+        Target(
+            settings.target,
+            choice.version,
+            torch_npu=settings.torch_npu,
+            hardware=settings.hardware,
+        ),
         settings.select,
         settings.ignore,
         settings.unsafe,
         found.facts,
     )
     ignored = _Ignored(settings)
+    serving = catalog.serving(settings.target)
     tasks = {
         index: _task(places[index], data.sizes[index], ignored, request.stdin)
         for index in range(len(files))
         if index in data.sizes
-        and (index in found.needed or _concerns(files[index], data[index], catalog))
+        and (index in found.needed or _concerns(files[index], data[index], serving))
     }
     analysed = analyse_all(list(tasks.values()), plan, request.jobs, progress)
     results.update(zip(tasks, analysed, strict=True))
@@ -151,12 +158,32 @@ def run(request: Request, progress: Progress | None = None) -> Run:
     files_said += [FileReport(s.relative, FileStatus.SKIPPED, s.reason) for s in skipped]
     silenced = sum(result.suppressed for result in results.values())
     return Run(
-        assemble(settings.target, choice.text, sites, files_said, silenced),
+        assemble(
+            settings.target,
+            choice.text,
+            sites,
+            files_said,
+            silenced,
+            _provenance(settings, choice, catalog),
+        ),
         tuple(_changed(files, places, results)),
         base,
         choice,
         notes,
         tuple(result.trace for result in results.values() if result.trace),
+    )
+
+
+def _provenance(
+    settings: Settings, choice: requirements.Choice, catalog: Catalog
+) -> Provenance:
+    return Provenance(
+        origin=choice.origin,
+        select=settings.select,
+        ignore=settings.ignore,
+        unsafe=settings.unsafe,
+        rules=tuple(rule.code for rule in catalog.rules),
+        tables=tables(),
     )
 
 
@@ -169,7 +196,7 @@ def _task(where: facts.Place, size: int, ignored: _Ignored, stdin: bytes | None)
 def _file(shown: str, result: FileResult | None) -> FileReport:
     if result is None:
         return FileReport(shown, FileStatus.UNCHANGED)
-    return FileReport(shown, result.status, result.reason)
+    return FileReport(shown, result.status, result.reason, result.hunks)
 
 
 def _changed(

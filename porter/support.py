@@ -107,6 +107,20 @@ def ask(name: str, target: Target) -> Answer:
     return Answer(query, (), _alike(query), notes)
 
 
+def validate(target: Target) -> None:
+    """Check that the tables can answer for a target.
+
+    Raises:
+        Unanswerable: there is no such version or product line.
+    """
+    tuple(_tables().notes(target))
+
+
+def known(name: str, target: Target) -> tuple[Support, ...]:
+    """What the tables say of a qualified name; nothing if none knows it."""
+    return tuple(_answers(name, target))
+
+
 def _tables() -> _Tables:
     module = importlib.import_module("porter.rewrites.support.lookup")
     return _Tables(module.LOOKUPS, module.spellings, module.names, module.notes)

@@ -14,6 +14,8 @@ AUTOLOAD_SINCE = (2, 5)
 DEFAULT_MIN_TORCH = (2, 7)
 
 NAMES = ("accelerator", "npu")
+#: The target with tables of what it supports.
+TABLED = "npu"
 
 
 @dataclass(frozen=True)

@@ -191,8 +191,8 @@ def data_parallel(site: Site, target: Target) -> Iterator[Finding]:
     torch_npu does not support it on any chip. With one device, or on the CPU, it only calls the
     model.
 
-    ## Safety
-    Always left: DistributedDataParallel needs a process for each device.
+    ## What it does
+    Reports it; always left: DistributedDataParallel needs a process for each device.
 
     ## References
     - Ascend/pytorch, docs/zh/api/native_api/pytorch_2-13-0/torch-nn.md: DataParallel not supported
@@ -237,8 +237,8 @@ def compile_for_cuda_graphs(site: Site, target: Target) -> Iterator[Finding]:
     The backend "cudagraphs" is for CUDA alone. The mode "reduce-overhead" speeds up by CUDA graphs
     and is worth measuring anew on another device.
 
-    ## Safety
-    Always left.
+    ## What it does
+    Reports it; always left.
 
     ## References
     - https://docs.pytorch.org/docs/stable/generated/torch.compile.html

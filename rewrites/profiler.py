@@ -291,8 +291,8 @@ def emit_nvtx(site: Site, target: Target) -> Iterator[Finding]:
     ## Why it matters
     They talk to NVIDIA's profiler and raise without CUDA.
 
-    ## Safety
-    Always left.
+    ## What it does
+    Reports them; always left.
 
     ## References
     - torch 2.14, torch/autograd/profiler.py

@@ -61,6 +61,7 @@ def test_summary() -> None:
     }  # fmt: skip
     assert summary["sites"] == {
         "total": 6, "rewritten": 1, "left": 4, "information": 1, "pending": 3, "suppressed": 4,
+        "accepted": 0,
     }  # fmt: skip
     assert summary["effort"] == {"rewritten": 1, "left": 10}
     assert summary["rules"]["POR102"] == {"rewritten": 0, "left": 1, "information": 0}

@@ -427,6 +427,7 @@ def name_table(text: str) -> str:
             lines.append("\t".join((name, "op", bracket + rest)).rstrip("\t"))
         elif len(columns) >= 4:
             signature = "" if columns[3] == GENERIC else columns[3]
+            signature = re.sub(r"(<module '[\w.]+') from '[^']*'>", r"\1>", signature)
             lines.append("\t".join((columns[0], columns[1], signature)).rstrip("\t"))
         else:
             lines.append(f"{columns[0]}\tadded")

@@ -1,0 +1,101 @@
+"""A report for a terminal: plain text, 100 columns."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+
+from porter.output import view
+from porter.output.view import Data, plural
+from porter.score import readiness_text
+
+WIDTH = 100
+#: Places named for each reason.
+PLACES = 5
+
+
+def render(data: Data) -> str:
+    """Show a report."""
+    sections = [_head(data), _families(data), _gaps(data), _review(data), _files(data), _foot(data)]
+    return "\n\n".join("\n".join(s) for s in (list(section) for section in sections) if s) + "\n"
+
+
+def _head(data: Data) -> Iterator[str]:
+    verdict, summary = data["verdict"], data["summary"]
+    files, sites = summary["files"], summary["sites"]
+    yield f"{verdict['status']}: {verdict['sentence']}"
+    yield ""
+    done, all_ = verdict["points"]["resolved"], verdict["points"]["total"]
+    measure = f" ({done} of {all_} points over mandatory sites)" if all_ else ""
+    yield f"target     {data['target']}, torch >= {data['min_torch']}"
+    yield f"readiness  {readiness_text(data)}{measure}"
+    yield (
+        f"files      {files['changed']} of {files['read']} "
+        f"{'changed' if data['applied'] else 'would change'}, {files['failed']} failed, "
+        f"{files['skipped']} skipped"
+    )
+    yield (
+        f"sites      {sites['rewritten']} of {sites['total'] - sites['information']} "
+        f"{'rewritten' if data['applied'] else 'would be rewritten'}, {sites['pending']} for a "
+        f"person, {sites['suppressed']} suppressed, {sites['accepted']} in the baseline"
+    )
+
+
+def _families(data: Data) -> Iterator[str]:
+    rows = [row for row in view.families(data) if row.total]
+    if not rows:
+        return
+    width = max(len(row.family) for row in rows)
+    yield f"{'family':<{width}}  found  rewritten  by hand  to review  may stay  points left"
+    for row in rows:
+        c = row.classes
+        yield (
+            f"{row.family:<{width}}  {row.total:>5}  {c['safe'] + c['unsafe']:>9}  "
+            f"{c['blocking']:>7}  {c['choice'] + c['potential'] + c['unsafe']:>9}  "
+            f"{c['optional']:>8}  {row.left:>11}"
+        )
+
+
+def _gaps(data: Data) -> Iterator[str]:
+    blocking = view.of_class(data["sites"], "blocking")
+    if blocking:
+        yield f"Must change by hand ({plural(len(blocking), 'site')}):"
+        yield from _groups(data, blocking)
+
+
+def _review(data: Data) -> Iterator[str]:
+    review = view.of_class(data["sites"], "choice", "potential", "unsafe")
+    if review:
+        yield f"To review ({plural(len(review), 'site')}):"
+        yield from _groups(data, review)
+
+
+def _groups(data: Data, sites: list[Data]) -> Iterator[str]:
+    for code, mine in view.by_rule(sites):
+        about = view.rule(data, code)
+        yield f"  {code} {about['name']} ({plural(view.points(mine), 'point')})"
+        for reason, those in view.by_reason(mine):
+            if reason:
+                yield textwrap.fill(
+                    reason, WIDTH, initial_indent="    ", subsequent_indent="    "
+                )
+            named = ", ".join(f"{s['path']}:{view.place(s)}" for s in those[:PLACES])
+            more = f" and {len(those) - PLACES} more" if len(those) > PLACES else ""
+            yield f"      {named}{more}"
+
+
+def _files(data: Data) -> Iterator[str]:
+    for status, heading in (("failed", "Could not be read"), ("skipped", "Skipped")):
+        found = view.files(data, status)
+        if found:
+            yield f"{heading} ({plural(len(found), 'path')}):"
+            yield from (f"  {f['path']}: {f['reason']}" for f in found[: 4 * PLACES])
+            if len(found) > 4 * PLACES:
+                yield f"  and {len(found) - 4 * PLACES} more"
+
+
+def _foot(data: Data) -> Iterator[str]:
+    made = data["provenance"]
+    yield f"porter {made['porter']}, {plural(len(made['rules']), 'rule')} in force"
+    for table in made["tables"]:
+        yield f"  {table['name']} of {table['date']}: {table['source']}"

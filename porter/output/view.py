@@ -1,0 +1,248 @@
+"""What views share: which sites they show, in which order, and where."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from porter.score import CLASSES, class_of
+
+Data = Mapping[str, Any]
+
+#: What people call the classes of `porter.score`.
+LABELS = {
+    "blocking": "must change by hand",
+    "choice": "rewrite to approve",
+    "potential": "may matter",
+    "unsafe": "rewritten, to review",
+    "safe": "rewritten",
+    "optional": "may stay",
+    "information": "information",
+}
+_LEVELS = {"mandatory": "error", "potential": "warning", "optional": "note", "information": "note"}
+
+
+def plural(count: int, word: str) -> str:
+    """Like "1 site", "2 sites"."""
+    return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"
+
+
+def findings(data: Data, *, accepted: bool = False) -> list[Data]:
+    """The sites that somebody may want to do something about, the most pressing first.
+
+    Args:
+        data: the report.
+        accepted: with those that a baseline holds.
+    """
+    return sorted(
+        (s for s in data["sites"] if _matters(s, data["applied"]) and (accepted or not s["accepted"])),
+        key=lambda s: (CLASSES.index(class_of(s)), *order(s)),
+    )
+
+
+def _matters(site: Data, applied: bool) -> bool:
+    if site["status"] == "rewritten":
+        return not applied
+    return bool(site["status"] == "left")
+
+
+def order(site: Data) -> tuple[Any, ...]:
+    """What sites of one kind are sorted by."""
+    return (site["path"], site.get("cell", 0), site["line"], site["column"], site["rule"])
+
+
+def place(site: Data) -> str:
+    """The position as it is written behind the path."""
+    cell = f"cell {site['cell']}:" if "cell" in site else ""
+    return f"{cell}{site['line']}:{site['column']}"
+
+
+def level(site: Data) -> str:
+    """One of error, warning and note."""
+    return _LEVELS[site["category"]]
+
+
+def rule(data: Data, code: str) -> Data:
+    """What the report says about a rule."""
+    found: Data = data["rules"].get(code) or {
+        "name": code, "title": "", "family": "other", "why": "", "advice": "", "references": [],
+        "category": "mandatory", "effort": 0, "safety": "manual",
+    }  # fmt: skip
+    return found
+
+
+def message(data: Data, site: Data) -> str:
+    """What a finding says, on one line."""
+    about = rule(data, site["rule"])
+    reason = " ".join(site["reason"].split())
+    if not reason and site["status"] == "rewritten":
+        after = " ".join(site["after"].split())
+        short = after if len(after) <= 120 else after[:117] + "..."
+        reason = f"`porter migrate` writes: {short}" if short else "`porter migrate` rewrites it"
+    name = about["name"].replace("-", " ")
+    return f"{name}: {reason}" if reason else name
+
+
+def link(data: Data, code: str) -> str:
+    """A page about a rule's subject; empty if none is known."""
+    references = rule(data, code)["references"]
+    return str(references[0]) if references else ""
+
+
+def title(text: str) -> str:
+    """A rule's first sentence as a heading, without the words that all of them start with."""
+    short = re.sub(r"^(Checks for|Reports) ", "", text).rstrip(".")
+    return short[:1].upper() + short[1:]
+
+
+def rebased(data: Data, prefix: str) -> Data:
+    """The report with its paths below another folder.
+
+    Args:
+        data: the report.
+        prefix: a relative POSIX path; "" and "." change nothing.
+    """
+    prefix = prefix.strip("/")
+    if prefix in ("", "."):
+        return data
+    moved = {**data}
+    for kind in ("files", "sites"):
+        moved[kind] = [{**item, "path": f"{prefix}/{item['path']}"} for item in data[kind]]
+    return moved
+
+
+# Lines ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Change:
+    """Lines of a file that were replaced.
+
+    Args:
+        start: 1-based number of the first old line (of the line behind, if there is none).
+        old: the old lines.
+        new: what stands there now.
+        last: whether the old lines reach the end of a file without a newline there.
+    """
+
+    start: int
+    old: tuple[str, ...]
+    new: tuple[str, ...]
+    last: bool = False
+
+
+def changes(hunks: Iterable[Data]) -> list[Change]:
+    """The replaced lines of a file, in order."""
+    found: list[Change] = []
+    for hunk in hunks:
+        number, old, new, last = hunk["old"], [], [], False
+        for text in [*hunk["lines"], " "]:
+            mark, line = text[:1], text[1:]
+            if mark == "-":
+                old.append(line)
+            elif mark == "+":
+                new.append(line)
+            elif mark == "\\":
+                last = True
+            elif old or new:
+                found.append(Change(number, tuple(old), tuple(new), last))
+                number += len(old) + 1
+                old, new, last = [], [], False
+            else:
+                number += 1
+    return found
+
+
+def present(data: Data) -> Callable[[Data], int]:
+    """A function that tells on which line a site stands now."""
+    shifts: dict[str, list[Change]] = {}
+    if data["applied"]:
+        for file in data["files"]:
+            if "hunks" in file:
+                shifts[file["path"]] = changes(file["hunks"])
+
+    def line(site: Data) -> int:
+        number: int = site["line"]
+        if "cell" in site:
+            return number
+        before = [c for c in shifts.get(site["path"], ()) if c.start + len(c.old) <= number]
+        return number + sum(len(c.new) - len(c.old) for c in before)
+
+    return line
+
+
+# Groups -----------------------------------------------------------------------------------------
+
+
+def points(sites: Iterable[Data]) -> int:
+    """Effort points of sites."""
+    return sum(site["effort"] for site in sites)
+
+
+def by_rule(sites: Iterable[Data]) -> list[tuple[str, list[Data]]]:
+    """Sites by rule, the most effort first."""
+    groups: dict[str, list[Data]] = {}
+    for site in sites:
+        groups.setdefault(site["rule"], []).append(site)
+    return sorted(groups.items(), key=lambda item: (-points(item[1]), item[0]))
+
+
+def by_reason(sites: Iterable[Data]) -> list[tuple[str, list[Data]]]:
+    """Sites by what is said of them, the most frequent first."""
+    groups: dict[str, list[Data]] = {}
+    for site in sites:
+        groups.setdefault(" ".join(site["reason"].split()), []).append(site)
+    return sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
+
+
+@dataclass(frozen=True)
+class Row:
+    """Counts of one family: `classes` by class, and the points of what a person must do."""
+
+    family: str
+    classes: Mapping[str, int]
+    left: int
+
+    @property
+    def total(self) -> int:
+        """All sites but those for information."""
+        return sum(n for name, n in self.classes.items() if name != "information")
+
+
+def families(data: Data) -> list[Row]:
+    """The families of rules, the most effort left first."""
+    groups: dict[str, list[Data]] = {}
+    for site in data["sites"]:
+        groups.setdefault(rule(data, site["rule"])["family"], []).append(site)
+    rows = []
+    for family, sites in groups.items():
+        classes = dict.fromkeys(CLASSES, 0)
+        for site in sites:
+            classes[class_of(site)] += 1
+        rows.append(Row(family, classes, points(_needed(sites))))
+    return sorted(rows, key=lambda row: (-row.left, -row.total, row.family))
+
+
+def busiest(data: Data, count: int) -> list[tuple[str, int, int]]:
+    """Files with most effort left: path, points, number of sites."""
+    groups: dict[str, list[Data]] = {}
+    for site in _needed(data["sites"]):
+        groups.setdefault(site["path"], []).append(site)
+    rows = [(path, points(sites), len(sites)) for path, sites in groups.items()]
+    return sorted(rows, key=lambda row: (-row[1], -row[2], row[0]))[:count]
+
+
+def _needed(sites: Iterable[Data]) -> list[Data]:
+    return [s for s in sites if class_of(s) in ("blocking", "choice", "potential")]
+
+
+def of_class(sites: Sequence[Data], *classes: str) -> list[Data]:
+    """The sites of these classes, in order of place."""
+    return sorted((s for s in sites if class_of(s) in classes), key=order)
+
+
+def files(data: Data, status: str) -> list[Data]:
+    """The files with this status."""
+    return [file for file in data["files"] if file["status"] == status]

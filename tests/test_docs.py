@@ -1,0 +1,232 @@
+"""The pages are fresh, their links work, and what they say of options, keys and codes is so."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import typer
+
+from porter import catalog, cli, config, report
+from porter.analysis import said
+from porter.report import FileReport, FileStatus, SiteReport
+from porter.rule import Category, Safety, Status
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *(ROOT / "fixtures").rglob("*.md")],
+    key=lambda path: path.as_posix(),
+)
+WRITTEN = [page for page in PAGES if page.parent in (ROOT, DOCS) and page.name != "cli.md"]
+each_written = pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.name)
+
+
+def load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def read(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def blocks(page: Path, *languages: str) -> Iterator[str]:
+    for language, body in re.findall(r"^```(\w+)\n(.*?)^```", read(page), re.DOTALL | re.MULTILINE):
+        if language in languages:
+            yield body
+
+
+# Generated pages --------------------------------------------------------------------------------
+
+
+def test_generated_pages_are_fresh() -> None:
+    build = load(DOCS / "build.py")
+    assert build.stale(build.pages()) == [], "run: python docs/build.py"
+
+
+def test_staleness_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build = load(DOCS / "build.py")
+    monkeypatch.setattr(build, "DOCS", tmp_path)
+    (tmp_path / "rules").mkdir()
+    for name in ("same.md", "rules/other.md", "rules/gone.md"):
+        (tmp_path / name).write_text("x\n")
+    wanted = {"same.md": "x\n", "rules/other.md": "y\n", "rules/missing.md": "x\n"}
+    assert build.stale(wanted) == ["rules/gone.md", "rules/missing.md", "rules/other.md"]
+
+
+def test_every_rule_has_a_page_in_the_index() -> None:
+    index = read(DOCS / "rules" / "index.md")
+    for rule in catalog.load().rules:
+        assert f"[{rule.code}]({rule.code}.md)" in index
+
+
+# Links ------------------------------------------------------------------------------------------
+
+
+def links(page: Path) -> Iterator[str]:
+    text = re.sub(r"^(`{3,}).*?^\1", "", read(page), flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(r"(?<!\[)`[^`\n]*`(?!\])", "", text)
+    yield from re.findall(r"\]\(([^)\s]+)\)", text)
+
+
+def anchors(page: Path) -> set[str]:
+    text = re.sub(r"^(`{3,}).*?^\1", "", read(page), flags=re.DOTALL | re.MULTILINE)
+    titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_relative_links_work(page: Path) -> None:
+    for link in links(page):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        place = (page.parent / path).resolve() if path else page
+        assert place.is_relative_to(ROOT), link
+        assert place.exists(), link
+        if anchor:
+            assert anchor in anchors(place), link
+
+
+def test_every_page_is_reached_from_the_readme() -> None:
+    reached, waiting = set(), [ROOT / "README.md"]
+    while waiting:
+        page = waiting.pop()
+        if page in reached or page.suffix != ".md":
+            continue
+        reached.add(page)
+        local = (link.partition("#")[0] for link in links(page) if ":" not in link)
+        waiting += [(page.parent / link).resolve() for link in local if link]
+    assert [page for page in PAGES if page not in reached] == []
+
+
+# What the pages say -----------------------------------------------------------------------------
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    for block in blocks(page, "sh"):
+        for line in block.splitlines():
+            for part in re.split(r"[|<>]", line):
+                words = shlex.split(part, comments=True)
+                if words and words[0] in ("porter", ".venv/bin/porter"):
+                    yield words[1:]
+
+
+@each_written
+def test_commands_and_options_exist(page: Path) -> None:
+    program = typer.main.get_command(cli.app)
+    known = {
+        name: {option for p in command.params for option in (*p.opts, *p.secondary_opts)}
+        for name, command in program.commands.items()  # type: ignore[attr-defined]
+    }
+    for name, *words in commands(page):
+        assert name in known
+        for word in words:
+            if word.startswith("-") and word != "-":
+                assert word.partition("=")[0] in known[name], word
+
+
+@each_written
+def test_options_in_the_text_exist(page: Path) -> None:
+    program = typer.main.get_command(cli.app)
+    known = {
+        option
+        for command in program.commands.values()  # type: ignore[attr-defined]
+        for parameter in command.params
+        for option in (*parameter.opts, *parameter.secondary_opts)
+    }
+    text = re.sub(r"^(`{3,}).*?^\1", "", read(page), flags=re.DOTALL | re.MULTILINE)
+    for code in re.findall(r"`([^`\n]+)`", text):
+        words = code.split()
+        if words[0] in ("mypy", "pip", "git"):
+            continue
+        for word in words:
+            if word.startswith("--"):
+                assert word.partition("=")[0] in known, code
+
+
+@each_written
+def test_codes_exist(page: Path) -> None:
+    known = [rule.code for rule in catalog.load().rules]
+    text = read(page)
+    for code in set(re.findall(r"\bPOR\d+\b", text)) - {"POR299"}:
+        assert any(rule.startswith(code) for rule in known), code
+
+
+def test_every_setting_is_described() -> None:
+    page = DOCS / "configuration.md"
+    described = re.findall(r"^## (.+)$", read(page), re.MULTILINE)
+    assert sorted(described) == sorted(config._READERS)
+
+
+def test_the_example_of_a_configuration_is_valid(tmp_path: Path) -> None:
+    (block,) = blocks(DOCS / "configuration.md", "toml")
+    source = tmp_path / "pyproject.toml"
+    source.write_text(block, encoding="utf-8")
+    assert config.read(source).target == tomllib.loads(block)["tool"]["porter"]["target"]
+
+
+def test_every_field_of_the_report_is_described() -> None:
+    text = read(DOCS / "report-schema.md")
+    parts = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE))
+    for part, kind in (("files", FileReport), ("sites", SiteReport)):
+        described = re.findall(r"^\| `(\w+)` \|", parts[part], re.MULTILINE)
+        assert described == [field.name for field in fields(kind)]
+    for kinds, part in ((FileStatus, "files"), (Status, "sites"), (Safety, "sites")):
+        assert all(f"`{kind.value}`" in parts[part] for kind in kinds)
+    assert all(f"`{kind.value}`" in parts["sites"] for kind in Category)
+
+
+def test_the_example_of_a_report_has_the_layout_of_one() -> None:
+    (block,) = blocks(DOCS / "report-schema.md", "json")
+    example = json.loads(block)
+    rule = catalog.load().get("POR101")
+    assert rule is not None
+    site = said("a.py", rule, 2, 5, "x", "")
+    file = FileReport("a.py", FileStatus.CHANGED)
+    real = report.as_data(report.assemble("accelerator", "2.7", [site], [file]))
+    assert example.keys() == real.keys()
+    assert example["schema"] == real["schema"]
+    assert list(example["sites"][0]) == list(real["sites"][0])
+    assert list(example["files"][0]) == list(real["files"][0])
+    assert {key: list(value) for key, value in example["summary"].items()} == {
+        key: list(value) for key, value in real["summary"].items()
+    }
+
+
+def test_the_readme_names_the_commands_that_ci_and_newcomers_run() -> None:
+    text = read(ROOT / "README.md")
+    ran = read(ROOT / ".ci" / "run")
+    assert "python3 run.py test" in text
+    assert "python3 run.py sample" in text
+    assert "run.py test" in ran
+
+
+def test_the_hooks_call_commands_that_exist() -> None:
+    program = typer.main.get_command(cli.app)
+    entries = re.findall(
+        r"^  entry: porter (\w+)(.*)$", read(ROOT / ".pre-commit-hooks.yaml"), re.M
+    )
+    assert [name for name, _ in entries] == ["check", "migrate"]
+    for name, options in entries:
+        params = program.commands[name].params  # type: ignore[attr-defined]
+        known = {option for parameter in params for option in parameter.opts}
+        assert set(options.split()) <= known
