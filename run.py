@@ -87,48 +87,38 @@ def install(name: str, requirements: "list[str]", optional: bool = False) -> boo
     wanted = digest(requirements)
     if stamps.get(name) == wanted:
         return True
-    say(f"installing {', '.join(requirements)} into .venv")
+    say(f"installing {' '.join(requirements)} into .venv")
     done = subprocess.run(
-        [*pip(), "install", "--quiet", "--disable-pip-version-check", *requirements],
+        [PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *requirements],
         check=False,
-        stderr=subprocess.PIPE if optional else None,
+        stderr=subprocess.PIPE,
+        text=True,
     )
+    if done.returncode and optional:
+        return False
     if done.returncode:
-        if optional:
-            return False
-        raise Failed("pip could not install; its message is above")
+        raise Failed(f"pip could not install:\n{done.stderr.strip()}")
     STAMP.write_text(json.dumps({**stamps, name: wanted}), encoding="utf-8")
     return True
 
 
 def make_environment() -> None:
     """Make `.venv`, unless there is one that works with this Python."""
-    if works([PYTHON, "-c", "import sys; sys.exit(sys.version_info < (3, 10))"]):
+    if works([PYTHON, "-c", "import pip, sys; sys.exit(sys.version_info < (3, 10))"]):
         return
     if (VENV / "pyvenv.cfg").is_file():
         shutil.rmtree(VENV)
     elif VENV.exists():
         raise Failed(".venv is no virtual environment; move it away")
     say("making .venv")
-    # Debian ships venv without what it needs to install pip; then this Python's own pip does.
-    own_pip = works([sys.executable, "-c", "import ensurepip"])
-    command = [sys.executable, "-m", "venv", *([] if own_pip else ["--without-pip"]), str(VENV)]
-    if subprocess.run(command, check=False).returncode:
+    make = [sys.executable, "-m", "venv", str(VENV)]
+    # Debian ships venv without what it takes to install pip; then this Python's own pip does it.
+    bare = not works([sys.executable, "-c", "import ensurepip"])
+    if subprocess.run([*make, "--without-pip"] if bare else make, check=False).returncode:
         raise Failed(f"{sys.executable} cannot make a virtual environment")
-
-
-def pip() -> "list[str]":
-    """How to call pip for `.venv`.
-
-    Raises:
-        Failed: neither the environment nor this Python has one that can.
-    """
-    if works([PYTHON, "-m", "pip", "--version"]):
-        return [str(PYTHON), "-m", "pip"]
     outer = [sys.executable, "-m", "pip", "--python", str(PYTHON)]  # since pip 22.3
-    if works([*outer, "--version"]):
-        return outer
-    raise Failed(f"{sys.executable} has no pip 22.3 or later: install pip, or python3-venv")
+    if bare and subprocess.run([*outer, "install", "--quiet", "pip"], check=False).returncode:
+        raise Failed(f"{sys.executable} needs pip 22.3 or later, or python3-venv")
 
 
 def works(command: "list[str | Path]") -> bool:

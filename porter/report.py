@@ -331,7 +331,7 @@ def _family(rule: Rule) -> str:
     """The module of a rule as words; a module may name its FAMILY otherwise."""
     name = rule.check.__module__
     said = getattr(sys.modules.get(name), "FAMILY", None)
-    return str(said) if said else name.rpartition(".")[2].strip("_").replace("_", " ")
+    return said if isinstance(said, str) else name.rpartition(".")[2].strip("_").replace("_", " ")
 
 
 def _sections(page: str) -> dict[str, str]:

@@ -152,6 +152,7 @@ class Example:
         finding: whether a finding must remain when the file is unchanged.
         min_torch: the lowest torch version to support, such as "2.6".
         note: one line for the docs.
+        path: the file's relative path, for a rule with `files`.
     """
 
     before: str
@@ -161,6 +162,7 @@ class Example:
     finding: bool | None = None
     min_torch: str | None = None
     note: str = ""
+    path: str = ""
 
     @property
     def changes(self) -> bool:
@@ -176,9 +178,10 @@ def change(
     unsafe: bool = False,
     min_torch: str | None = None,
     note: str = "",
+    path: str = "",
 ) -> Example:
     """An example that at least one target rewrites (None: that target leaves it alone)."""
-    return Example(before, accelerator, npu, unsafe, None, min_torch, note)
+    return Example(before, accelerator, npu, unsafe, None, min_torch, note, path)
 
 
 def keep(
@@ -188,9 +191,10 @@ def keep(
     unsafe: bool = False,
     min_torch: str | None = None,
     note: str = "",
+    path: str = "",
 ) -> Example:
     """An example that must not change; `finding` says whether the rule must (not) report it."""
-    return Example(before, None, None, unsafe, finding, min_torch, note)
+    return Example(before, None, None, unsafe, finding, min_torch, note, path)
 
 
 Check = Callable[["Site", "Target"], Iterator[Finding]]
@@ -211,6 +215,7 @@ class Rule:
         attributes: attribute names on receivers that do not resolve to an import.
         strings: a regular expression; string constants that match (search) wake it.
         keywords: keyword argument names that wake it.
+        files: patterns over relative paths; the rule looks at such files instead of at Python.
         examples: changes and no-changes.
         doc: the page, from the docstring.
         targets: the targets it applies to.
@@ -226,6 +231,7 @@ class Rule:
     attributes: tuple[str, ...] = ()
     strings: str = ""
     keywords: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
     examples: tuple[Example, ...] = ()
     doc: str = ""
     targets: tuple[str, ...] = NAMES

@@ -174,9 +174,7 @@ def run(request: Request, progress: Progress | None = None) -> Run:
     )
 
 
-def _provenance(
-    settings: Settings, choice: requirements.Choice, catalog: Catalog
-) -> Provenance:
+def _provenance(settings: Settings, choice: requirements.Choice, catalog: Catalog) -> Provenance:
     return Provenance(
         origin=choice.origin,
         select=settings.select,

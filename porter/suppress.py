@@ -74,6 +74,30 @@ class Suppressions:
         found.malformed = tuple(malformed)
         return found
 
+    @classmethod
+    def read_lines(cls, text: str, mark: str = "#") -> Suppressions:
+        """Read the comments of a text that is not Python.
+
+        A comment behind something covers its own line, one alone on its line the next as well.
+
+        Args:
+            text: the text.
+            mark: how a line comment begins.
+        """
+        if not _MENTION.search(text.replace(mark, "#")):
+            return cls()
+        found = cls()
+        for number, line in enumerate(re.split(r"\r\n|\r|\n", text), 1):
+            at = line.find(mark)
+            codes, scope, _ = _codes("#" + line[at + len(mark) :]) if at >= 0 else ((), "", False)
+            if scope == "file-ignore":
+                found.whole += codes
+                continue
+            for covered in (number, number + 1) if line[:at].strip() == "" else (number,):
+                if codes:
+                    found.lines[covered] = found.lines.get(covered, ()) + codes
+        return found
+
     def covers(self, code: str, line: int) -> bool:
         """Whether a finding of `code` on `line` is silenced."""
         return any(code.startswith(c) for c in (*self.whole, *self.lines.get(line, ())))

@@ -16,7 +16,8 @@ def render(data: Data) -> str:
     """Show a report."""
     line = view.present(data)
     return "".join(
-        _command(_LEVELS[view.level(site)], _place(data, site, line(site)), _text(data, site)) + "\n"
+        _command(_LEVELS[view.level(site)], _place(data, site, line(site)), _text(data, site))
+        + "\n"
         for site in view.findings(data)
     )
 

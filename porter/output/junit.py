@@ -20,10 +20,10 @@ def render(data: Data) -> str:
     for site in sorted(view.findings(data), key=view.order):
         groups.setdefault(site["path"], []).append(site)
     failed = {f["path"]: f["reason"] for f in view.files(data, "failed")}
-    suites = list(_suites(data, groups, failed, {id(s): line(s) for g in groups.values() for s in g}))
-    failures = sum(
-        sum(not _unreadable(s, failed) for s in sites) for sites in groups.values()
+    suites = list(
+        _suites(data, groups, failed, {id(s): line(s) for g in groups.values() for s in g})
     )
+    failures = sum(sum(not _unreadable(s, failed) for s in sites) for sites in groups.values())
     tests = sum(max(1, _cases(path, sites, failed)) for path, sites in groups.items())
     return "\n".join(
         [
@@ -58,16 +58,16 @@ def _suites(
         errors = int(path in failed)
         count = max(1, len(shown) + errors)
         yield (
-            f"  <testsuite name={_quoted(path)} tests=\"{count}\" failures=\"{len(shown)}\" "
+            f'  <testsuite name={_quoted(path)} tests="{count}" failures="{len(shown)}" '
             f'errors="{errors}">'
         )
         if errors:
             yield (
-                f"    <testcase classname={_quoted(path)} name=\"readable\">"
+                f'    <testcase classname={_quoted(path)} name="readable">'
                 f"<error message={_quoted(failed[path])}/></testcase>"
             )
         elif not shown:
-            yield f"    <testcase classname={_quoted(path)} name=\"no findings\"/>"
+            yield f'    <testcase classname={_quoted(path)} name="no findings"/>'
         for site in shown:
             yield _case(data, site, lines[id(site)])
         yield "  </testsuite>"
@@ -78,7 +78,7 @@ def _case(data: Data, site: Data, line: int) -> str:
     text = f"{site['path']}:{where}\n{site['before']}"
     return (
         f"    <testcase classname={_quoted(site['path'])} "
-        f"name={_quoted(site['rule'] + ' ' + where)} line=\"{line}\">"
+        f'name={_quoted(site["rule"] + " " + where)} line="{line}">'
         f"<failure type={_quoted(site['rule'])} message={_quoted(view.message(data, site))}>"
         f"{escape(_clean(text))}</failure></testcase>"
     )

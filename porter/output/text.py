@@ -76,9 +76,7 @@ def _groups(data: Data, sites: list[Data]) -> Iterator[str]:
         yield f"  {code} {about['name']} ({plural(view.points(mine), 'point')})"
         for reason, those in view.by_reason(mine):
             if reason:
-                yield textwrap.fill(
-                    reason, WIDTH, initial_indent="    ", subsequent_indent="    "
-                )
+                yield textwrap.fill(reason, WIDTH, initial_indent="    ", subsequent_indent="    ")
             named = ", ".join(f"{s['path']}:{view.place(s)}" for s in those[:PLACES])
             more = f" and {len(those) - PLACES} more" if len(those) > PLACES else ""
             yield f"      {named}{more}"

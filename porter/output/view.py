@@ -37,7 +37,11 @@ def findings(data: Data, *, accepted: bool = False) -> list[Data]:
         accepted: with those that a baseline holds.
     """
     return sorted(
-        (s for s in data["sites"] if _matters(s, data["applied"]) and (accepted or not s["accepted"])),
+        (
+            s
+            for s in data["sites"]
+            if _matters(s, data["applied"]) and (accepted or not s["accepted"])
+        ),
         key=lambda s: (CLASSES.index(class_of(s)), *order(s)),
     )
 

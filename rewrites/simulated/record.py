@@ -1,0 +1,239 @@
+"""What happened on the device, with the lines of the user that made it happen.
+
+Counting must cost little: an operator is a cell in a list, and a line is looked up only when
+something is worth a line (the first run of an operator, a transfer, a fallback).
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import os
+import sys
+import sysconfig
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import CodeType, FrameType, TracebackType
+from typing import Any
+
+#: Frames of a traceback that are kept.
+MAX_FRAMES = 40
+#: Seconds after which a process that still computes writes down where it is.
+FLUSH_SECONDS = 1.0
+#: Operators between two looks at the clock.
+FLUSH_OPERATORS = 2000
+
+INTERNAL, LIBRARY, USER = 0, 1, 2
+_HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep  # noqa: PTH100, PTH120
+_paths = sysconfig.get_paths()
+_LIBRARIES = tuple({_paths["purelib"] + os.sep, _paths["platlib"] + os.sep})
+_STANDARD = tuple({_paths["stdlib"] + os.sep, _paths["platstdlib"] + os.sep})
+_kinds: dict[CodeType, int] = {}
+
+
+def _kind(code: CodeType) -> int:
+    """Whose code this is: the machinery's, an installed library's or the user's."""
+    kind = _kinds.get(code)
+    if kind is None:
+        name = code.co_filename
+        if name.startswith("<ipython") or "ipykernel_" in name:
+            kind = USER
+        elif name.startswith((_HERE, "<")) or _torch_file(name):
+            kind = INTERNAL
+        elif name.startswith(_LIBRARIES):
+            kind = LIBRARY
+        elif name.startswith(_STANDARD) or os.sep + "boot" + os.sep + "torch_npu" in name:
+            kind = INTERNAL
+        else:
+            kind = USER
+        _kinds[code] = kind
+    return kind
+
+
+def _torch_file(name: str) -> bool:
+    return any(name.startswith(root + "torch" + os.sep) for root in _LIBRARIES)
+
+
+def _pick(frame: FrameType | None) -> str:
+    """The innermost line of the user, or else of a library; empty if there is none."""
+    library = ""
+    while frame is not None:
+        kind = _kind(frame.f_code)
+        if kind == USER:
+            return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        if kind == LIBRARY and not library:
+            library = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        frame = frame.f_back
+    return library
+
+
+def _waiting() -> str:
+    """The line that waits for a backward pass, seen from a thread of the autograd engine."""
+    frames = sys._current_frames()
+    main = frames.get(threading.main_thread().ident or 0)
+    waiting = [f for f in frames.values() if f.f_code.co_name == "_engine_run_backward"]
+    chosen = main
+    if waiting and (main is None or main not in waiting):
+        chosen = waiting[0]
+    return _pick(chosen)
+
+
+def site(node: Callable[[], str] | None = None) -> str:
+    """The line of the user that runs now.
+
+    Args:
+        node: names the step of the backward pass, for threads of the autograd engine.
+    """
+    found = _pick(sys._getframe(1))
+    if found:
+        return found
+    step = node() if node is not None else ""
+    return f"{_waiting() or '?'} (backward{' of ' + step if step else ''})"
+
+
+def caller_kind(depth: int = 2) -> int:
+    """Whose code calls the function that asks."""
+    return _kind(sys._getframe(depth).f_code)
+
+
+class Record:
+    """The events of one process.
+
+    Attributes:
+        operators: by name, how often it ran (a list of one number) and its first line.
+        fallbacks: by operator and line, how often it ran on the CPU.
+        transfers: by direction and line, how often and how many bytes.
+        touches: by foreign name and line, what came of it and how often.
+        notes: other remarks by kind and line.
+    """
+
+    def __init__(self) -> None:
+        self.operators: dict[str, tuple[list[int], list[str]]] = {}
+        self.fallbacks: dict[tuple[str, str], int] = {}
+        self.transfers: dict[tuple[str, str], list[int]] = {}
+        self.touches: dict[tuple[str, str, str], int] = {}
+        self.notes: dict[tuple[str, str], int] = {}
+        self.failure: dict[str, Any] = {}
+        self.memory: Callable[[], dict[str, dict[str, int]]] = dict
+        self.state = "running"
+        self._folder = ""
+        self._owner = os.getpid()
+        self._next_flush = 0.0
+
+    def cell(self, name: str) -> tuple[list[int], list[str]]:
+        """The counter of an operator and the place for its first line."""
+        return self.operators.setdefault(name, ([0], [""]))
+
+    def fallback(self, name: str, line: str) -> bool:
+        """Count a run on the CPU; tell whether it is the first one of its line."""
+        before = self.fallbacks.get((name, line), 0)
+        self.fallbacks[name, line] = before + 1
+        return not before
+
+    def transfer(self, direction: str, size: int) -> None:
+        """Count a copy between a device and the host, by the line that runs now."""
+        known = self.transfers.setdefault((direction, site()), [0, 0])
+        known[0] += 1
+        known[1] += size
+
+    def touch(self, name: str, outcome: str, line: str) -> None:
+        """Count a use of another accelerator's name."""
+        key = (name, outcome, line)
+        self.touches[key] = self.touches.get(key, 0) + 1
+
+    def note(self, text: str, line: str) -> None:
+        """Count a remark."""
+        self.notes[text, line] = self.notes.get((text, line), 0) + 1
+
+    def fail(self, error: BaseException, trace: TracebackType | None) -> None:
+        """Keep the exception that ended the process, with its stack."""
+        frames = [
+            {"file": f.filename, "line": f.lineno, "function": f.name, "text": f.line or ""}
+            for f in traceback.extract_tb(trace)[-MAX_FRAMES:]
+        ]
+        walked = traceback.walk_tb(trace)
+        kinds = [_kind(f.f_code) for f, _ in walked][-MAX_FRAMES:]
+        for frame, kind in zip(frames, kinds, strict=False):
+            frame["kind"] = ("internal", "library", "user")[kind]
+        said = "".join(traceback.format_exception_only(type(error), error)).strip()
+        self.failure = {"type": type(error).__name__, "message": said, "frames": frames}
+
+    def open(self, folder: str) -> None:
+        """Write to this folder from now on: at the first operator, every second, at the end."""
+        self._folder = folder
+        if not folder:
+            return
+        self._watch_exceptions()
+        atexit.register(self._close)
+        os.register_at_fork(after_in_child=self._forked)
+        self.flush()
+
+    def _forked(self) -> None:
+        self._owner = os.getpid()
+        for cell, _ in self.operators.values():
+            cell[0] = 0
+        for counts in (self.fallbacks, self.transfers, self.touches, self.notes):
+            counts.clear()
+        self.failure = {}
+        self.flush()
+
+    def _watch_exceptions(self) -> None:
+        previous = sys.excepthook
+
+        def hook(
+            kind: type[BaseException], error: BaseException, trace: TracebackType | None
+        ) -> None:
+            self.fail(error, trace)
+            self.flush()
+            previous(kind, error, trace)
+
+        sys.excepthook = hook
+
+    def _close(self) -> None:
+        self.state = "ended"
+        self.flush()
+
+    def tick(self, total: int) -> None:
+        """Write down the counts if the last time is long ago; `total` operators have run."""
+        now = time.monotonic()
+        if now >= self._next_flush or total == 1:
+            self._next_flush = now + FLUSH_SECONDS
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the record of this process, whole."""
+        if not self._folder or self._owner != os.getpid():
+            return
+        path = Path(self._folder) / f"{os.getpid()}.json"
+        part = path.with_suffix(".part")
+        with contextlib.suppress(OSError):
+            part.write_text(json.dumps(self.as_json()), encoding="utf-8")
+            part.replace(path)
+
+    def as_json(self) -> dict[str, Any]:
+        """The record as plain data."""
+        return {
+            "pid": os.getpid(),
+            "parent": os.getppid(),
+            "state": self.state,
+            "arguments": list(getattr(sys, "orig_argv", sys.argv)),
+            "rank": os.environ.get("RANK", ""),
+            "operators": {n: [c[0], s[0]] for n, (c, s) in self._ran()},
+            "fallbacks": [[n, s, c] for (n, s), c in list(self.fallbacks.items())],
+            "transfers": [[d, s, *c] for (d, s), c in list(self.transfers.items())],
+            "touches": [[n, o, s, c] for (n, o, s), c in list(self.touches.items())],
+            "notes": [[t, s, c] for (t, s), c in list(self.notes.items())],
+            "failure": self.failure,
+            "memory": self.memory(),
+        }
+
+    def _ran(self) -> Iterator[tuple[str, tuple[list[int], list[str]]]]:
+        return ((n, row) for n, row in list(self.operators.items()) if row[0][0])
+
+
+#: The record of this process.
+RECORD = Record()

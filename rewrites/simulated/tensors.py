@@ -1,0 +1,161 @@
+"""Tensors of the simulated device: genuine tensors over host memory.
+
+A tensor of the host is exported through DLPack, the device in the capsule is overwritten, and
+the capsule is imported again. The result is a plain `torch.Tensor` with the dispatch keys, the
+storage and the device index of an accelerator, over the same memory; the way back makes an alias
+on the host. Nothing is copied either way.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import torch
+
+_C = torch._C
+_to_dlpack = _C._to_dlpack
+_from_dlpack = _C._from_dlpack
+_int64 = ctypes.c_int64.from_address
+#: Where a PyCapsule keeps its pointer: after the reference count and the type.
+_CAPSULE_POINTER = 2 * ctypes.sizeof(ctypes.c_void_p)
+#: Where a DLTensor keeps its device, after the pointer to the data (dlpack.h, DLTensor).
+_DEVICE = ctypes.sizeof(ctypes.c_void_p)
+_HOST = 1
+#: kDLExtDev of dlpack.h, which torch takes for its PrivateUse1 device.
+_EXTENSION = 12
+#: The allocator of the device hands out multiples of this many bytes.
+BLOCK = 512
+#: The allocator takes memory from the device in pieces of this size.
+SEGMENT = 2 << 20
+
+HOST_KEYS = _C.DispatchKeySet(_C.DispatchKey.CPU)
+
+
+class OutOfMemory(torch.OutOfMemoryError):  # type: ignore[misc]
+    """The device has no memory left."""
+
+
+class Memory:
+    """What one device holds.
+
+    Args:
+        limit: bytes it has.
+    """
+
+    __slots__ = ("allocations", "frees", "limit", "live", "peak", "peak_reserved", "reserved")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.live = self.peak = self.reserved = self.peak_reserved = 0
+        self.allocations = self.frees = 0
+
+    def grow(self, index: int, size: int) -> None:
+        """Refuse an allocation, or take more memory from the device for it."""
+        if self.live > self.limit:
+            self.live -= size
+            raise OutOfMemory(
+                f"NPU out of memory. Tried to allocate {size / 2**20:.2f} MiB (device {index}; "
+                f"{self.limit / 2**30:.2f} GiB total capacity; "
+                f"{self.live / 2**30:.2f} GiB already allocated)"
+            )
+        self.peak = self.live
+        if self.live > self.reserved:
+            self.reserved = -(-self.live // SEGMENT) * SEGMENT
+            self.peak_reserved = max(self.reserved, self.peak_reserved)
+
+
+MEMORIES: list[Memory] = []
+
+
+class _Block:
+    """Lives as long as the memory of one tensor: torch drops it with the last owner."""
+
+    __slots__ = ("memory", "size")
+
+    def __init__(self, memory: Memory, size: int) -> None:
+        self.memory = memory
+        self.size = size
+
+    def __del__(self) -> None:
+        self.memory.live -= self.size
+        self.memory.frees += 1
+
+
+def prepare(count: int, memory: int) -> None:
+    """Make the memories of `count` devices, and check that the layout of a capsule is known.
+
+    Raises:
+        RuntimeError: this Python or torch keeps a capsule in another way.
+    """
+    MEMORIES.extend(Memory(memory) for _ in range(count))
+    pointer = ctypes.pythonapi.PyCapsule_GetPointer
+    pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    capsule = _to_dlpack(torch.empty(1))
+    address = pointer(capsule, b"dltensor")
+    if (
+        _int64(id(capsule) + _CAPSULE_POINTER).value != address
+        or _int64(address + _DEVICE).value != _HOST
+    ):
+        raise RuntimeError("this Python or torch has another layout of DLPack capsules")
+
+
+def share(tensor: Any, index: int) -> Any:
+    """A tensor of device `index` over the memory of a host tensor; not counted as memory."""
+    capsule = _to_dlpack(tensor)
+    _int64(_int64(id(capsule) + _CAPSULE_POINTER).value + _DEVICE).value = (
+        _EXTENSION | index << 32
+    )
+    return _from_dlpack(capsule)
+
+
+def wrap(tensor: Any, index: int) -> Any:
+    """Give a new host tensor to device `index`.
+
+    Raises:
+        OutOfMemory: the device is full.
+    """
+    if tensor.is_conj() or tensor.is_neg():
+        tensor = tensor.resolve_conj().resolve_neg()
+    size = -(-tensor.nbytes // BLOCK) * BLOCK
+    memory = MEMORIES[index]
+    memory.live += size
+    memory.allocations += 1
+    if memory.live > memory.peak:
+        memory.grow(index, size)
+    tensor._porter_block = _Block(memory, size)
+    capsule = _to_dlpack(tensor)
+    _int64(_int64(id(capsule) + _CAPSULE_POINTER).value + _DEVICE).value = (
+        _EXTENSION | index << 32
+    )
+    return _from_dlpack(capsule)
+
+
+def unwrap(tensor: Any) -> Any:
+    """A host tensor over the memory of a device tensor."""
+    capsule = _to_dlpack(tensor)
+    _int64(_int64(id(capsule) + _CAPSULE_POINTER).value + _DEVICE).value = _HOST
+    return _from_dlpack(capsule)
+
+
+_as_strided = torch.ops.aten.as_strided.default
+_set = torch.ops.aten.set_.source_Storage_storage_offset
+
+
+def view_like(base: Any, host_base: Any, host_view: Any) -> Any:
+    """A view of `base`, laid out as a view of its alias on the host."""
+    if host_view.dtype != base.dtype:
+        return share(host_view, base.device.index)
+    offset = base.storage_offset()
+    if host_view.numel():
+        distance = host_view.data_ptr() - host_base.data_ptr()
+        offset += distance // max(1, base.element_size())
+    return _as_strided.redispatch(HOST_KEYS, base, host_view.size(), host_view.stride(), offset)
+
+
+def rebind(tensor: Any, host: Any) -> None:
+    """Let a device tensor look at the memory of another host tensor."""
+    new = wrap(host, tensor.device.index)
+    _set.redispatch(
+        HOST_KEYS, tensor, new.untyped_storage(), new.storage_offset(), new.size(), new.stride()
+    )
