@@ -140,6 +140,48 @@ def ignored(path: Path) -> bool:
     return done is not None and done.returncode == 0
 
 
+def fork(top: Path, revision: str) -> str | None:
+    """Return the commit where HEAD and ``revision`` parted; None if there is no such revision.
+
+    For a revision that HEAD comes from, that is the revision itself.
+    """
+    if revision.startswith("-"):
+        return None
+    named = _ask(top, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
+    if not named:
+        return None
+    commit = named.decode().strip()
+    parted = _ask(top, "merge-base", commit, "HEAD")
+    return parted.decode().strip() if parted else commit
+
+
+def changed_since(top: Path, commit: str) -> set[str] | None:
+    """Return the names, relative to ``top``, of files that differ from ``commit``.
+
+    Among them are staged, unstaged and untracked ones; files that are gone may be too.
+    None if git cannot tell.
+    """
+    answer = _ask(
+        top,
+        *("diff-index", "--cached", "--name-only", "-z", "--no-renames", "--no-ext-diff"),
+        *("--no-textconv", "--ignore-submodules=all", commit, "--"),
+    )
+    names = listing(top)
+    if answer is None or names is None:
+        return None
+    unstaged = dirty(top / name for name in names.tracked)
+    return {
+        *_records(answer),
+        *names.untracked,
+        *(path.relative_to(top).as_posix() for path in unstaged),
+    }
+
+
+def content(top: Path, commit: str, name: str) -> bytes | None:
+    """Return what a file held in a commit; None if it was not there."""
+    return _ask(top, "cat-file", "blob", f"{commit}:{name}")
+
+
 def dirty(paths: Iterable[Path]) -> set[Path]:
     """Return those of ``paths`` whose present content git could not give back.
 

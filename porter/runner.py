@@ -38,6 +38,8 @@ class Request:
         jobs: number of processes; 0 chooses.
         stdin: bytes to analyse instead of files.
         stdin_name: the path they stand for.
+        only: real paths of the files to report on; the others are read for what they tell of
+            these. None reports on all.
     """
 
     paths: tuple[Path, ...]
@@ -46,6 +48,7 @@ class Request:
     jobs: int = 0
     stdin: bytes | None = None
     stdin_name: str = "stdin.py"
+    only: frozenset[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,12 @@ def run(request: Request, progress: Progress | None = None) -> Run:
     files, skipped, notes = _inputs(request)
     base = _base(request)
     choice = _choice(request)
-    everything = [*files, *_surroundings(request, files)]
+    surroundings = _surroundings(request, files)
+    if request.only is not None:
+        others = [f for f in files if os.path.realpath(f.path) not in request.only]
+        files = [f for f in files if os.path.realpath(f.path) in request.only]
+        surroundings = [*others, *surroundings]
+    everything = [*files, *surroundings]
     places = [facts.place(file, _relative(file, base)) for file in everything]
     data, results = _read(request, places, len(files), progress)
     found = facts.collect(places, data, catalog)

@@ -692,8 +692,7 @@ def _comparison(site: Site, target: Target, node: Any) -> Iterator[Finding]:
     if not target.has(ACCELERATOR_SINCE):
         yield site.gap(TOO_OLD)
         return
-    if site.needs("torch") and not _plain_type_test(site, node):
-        # The file leaves torch to an abstraction of its own, which is to be asked.
+    if not _plain_type_test(site, node) and _own_abstraction(site.module, node):
         yield site.gap(
             "compared through an abstraction of the project's own; ask it for the target"
         )
@@ -749,6 +748,16 @@ def _joins(node: Any, negative: bool) -> bool:
         return not negative or isinstance(parent.op, ast.Or)
     return (isinstance(parent, ast.IfExp) and parent.test is node) or isinstance(
         parent, (ast.Assert, ast.comprehension)
+    )
+
+
+def _own_abstraction(module: Module, node: ast.AST) -> bool:
+    """`get_accelerator().device_name() == "cuda"`: the project has a layer that knows devices."""
+    return any(
+        isinstance(child, ast.Call)
+        and re.search(r"accelerator|platform|backend", module.segment(child.func))
+        and not module.name_of(child.func).startswith("torch.")
+        for child in ast.walk(node)
     )
 
 

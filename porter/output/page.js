@@ -71,15 +71,34 @@
   };
 
   // Diffs --------------------------------------------------------------------------------------
-  let split = matchMedia("(min-width: 900px)").matches;
+  const wide = matchMedia("(min-width: 900px)");
+  let split = wide.matches;
+  // By how many lines the shorter side starts later, so that lines face those that they became.
+  const offset = (cut, add) => {
+    const spare = add.length - cut.length;
+    const [short, long] = spare > 0 ? [cut, add] : [add, cut];
+    if (!short.length || !spare || short.length * long.length > 4000) return 0;
+    let best = 0, most = -1;
+    for (let shift = 0; shift <= long.length - short.length; shift++) {
+      const score = short.reduce((sum, line, i) => sum + alike(line, long[i + shift]), 0);
+      if (score > most) [best, most] = [shift, score];
+    }
+    return spare > 0 ? best : -best;
+  };
+  const alike = (a, b) => {
+    const found = difference(a, b);
+    return found ? a.trim().length - (found[0][1] - found[0][0]) : 0;
+  };
   // Pairs of lines: [old number, old text, new number, new text]; a side may be absent.
   const pairs = (hunk) => {
     let [oldLine, newLine] = hunk;
     const rows = [];
     let cut = [], add = [];
     const flush = () => {
+      const shift = offset(cut.map((line) => line[1]), add.map((line) => line[1]));
       for (let i = 0; i < Math.max(cut.length, add.length); i++) {
-        rows.push([...(cut[i] || [0, null]), ...(add[i] || [0, null]), true]);
+        const left = cut[i - Math.max(shift, 0)], right = add[i + Math.min(shift, 0)];
+        rows.push([...(left || [0, null]), ...(right || [0, null]), true]);
       }
       cut = []; add = [];
     };
@@ -155,6 +174,7 @@
       box.append(details);
     }
     $("difftools").hidden = false;
+    wide.addEventListener("change", () => { if (split !== wide.matches) $("split").click(); });
     const label = () => { $("split").textContent = split ? "One column" : "Side by side"; };
     label();
     $("split").addEventListener("click", () => {
@@ -235,7 +255,7 @@
     const summary = make("summary", kind,
       make("span", "kind", make("i", "dot"), label + (site[ACCEPTED] ? " (baseline)" : "")),
       make("span", "rule mono", rules[site[RULE]].code), where, code,
-      make("span", "effort", site[EFFORT] && site[CLASS] !== INFORMATION ? String(site[EFFORT]) : ""));
+      make("span", "effort", site[EFFORT] && site[CLASS] !== INFORMATION ? `${site[EFFORT]} pt` : ""));
     summary.lastChild.title = "effort points";
     const details = make("details", "row", summary);
     details.id = `s${index}`;
@@ -257,7 +277,11 @@
       box.append(part);
     } else if (site[SNIPPET].length) {
       const table = make("tbody");
-      site[SNIPPET].forEach((line, i) => {
+      const indents = site[SNIPPET].filter((line) => line.trim()).map((line) => /^\s*/.exec(line)[0]);
+      const indent = Math.min(...indents.map((each) => each.length));
+      const same = indents.every((each) => each.slice(0, indent) === indents[0].slice(0, indent));
+      site[SNIPPET].forEach((full, i) => {
+        const line = same ? full.slice(indent) : full;
         const number = site[START] + i;
         table.append(make("tr", number === site[LINE] ? "own" : "", make("td", "n", String(number)), paint(make("td"), line)));
       });
@@ -267,7 +291,7 @@
       for (const line of site[BEFORE].split("\n")) table.append(make("tr", "", paint(make("td"), line)));
       box.append(make("div", "sheet", make("table", "", table)));
     }
-    const more = make("p", "more", make("span", "tag", about.title || about.name), make("span", "tag", data.families[about.family]));
+    const more = make("p", "more", withCode(make("span", "tag"), about.title || about.name), make("span", "tag", data.families[about.family]));
     if (site[SYMBOL]) more.append(make("span", "tag mono", site[SYMBOL]));
     if (diffs.has(site[FILE])) {
       const jump = make("button", "", "Diff of the file");
