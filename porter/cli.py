@@ -11,7 +11,7 @@ import contextlib
 import errno
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,6 +21,7 @@ import typer
 from porter.targets import NAMES
 
 if TYPE_CHECKING:
+    from porter.baseline import Baseline
     from porter.catalog import Catalog
     from porter.report import Report
     from porter.runner import Request, Run
@@ -59,6 +60,34 @@ class Format(str, Enum):
     FULL = "full"
     JSON = "json"
     GITHUB = "github"
+    SARIF = "sarif"
+    JUNIT = "junit"
+    RDJSON = "rdjson"
+    CSV = "csv"
+    MARKDOWN = "markdown"
+    HTML = "html"
+
+
+class View(str, Enum):
+    """How `report` shows a report."""
+
+    TEXT = "text"
+    MARKDOWN = "markdown"
+    HTML = "html"
+    SARIF = "sarif"
+    GITHUB = "github"
+    JUNIT = "junit"
+    CSV = "csv"
+    RDJSON = "rdjson"
+    JSON = "json"
+
+
+class FailOn(str, Enum):
+    """When a comparison fails."""
+
+    NEW = "new"
+    ANY = "any"
+    NEVER = "never"
 
 
 class PageFormat(str, Enum):
@@ -75,7 +104,8 @@ def start(arguments: Sequence[str] | None = None) -> int:
         The exit code.
     """
     try:
-        code = app(args=arguments, prog_name="porter", standalone_mode=False)
+        given = sys.argv[1:] if arguments is None else arguments
+        code = app(args=_spelled(given), prog_name="porter", standalone_mode=False)
         sys.stdout.flush()
     except (Interrupted, KeyboardInterrupt):
         return _error("interrupted; no further file is changed", INTERRUPTED)
@@ -93,19 +123,33 @@ def start(arguments: Sequence[str] | None = None) -> int:
     return code if isinstance(code, int) else OK
 
 
+def _spelled(arguments: Sequence[str]) -> list[str]:
+    """The arguments with the value that `--changed` has if it stands alone."""
+    end = list(arguments).index("--") if "--" in arguments else len(arguments)
+    options = [f"{a}=HEAD" if a == "--changed" else a for a in arguments[:end]]
+    return [*options, *arguments[end:]]
+
+
 def _one_line(problem: Exception) -> str | None:
     """What to tell the user about a mistake of theirs; None for a mistake of porter."""
     if hasattr(problem, "format_message"):  # raised by the option parser
         return str(problem.format_message()).replace("\n", " ")
     if type(problem).__name__ == "Abort":
         return "interrupted"
+    from porter.baseline import BaselineProblem
     from porter.catalog import CatalogProblem
+    from porter.changed import RevisionProblem
+    from porter.compare import CompareProblem
     from porter.config import ConfigProblem
     from porter.project import UsageProblem
+    from porter.reading import ReportProblem
     from porter.support import Unanswerable
     from porter.writing import WriteProblem
 
-    known = (Mistake, CatalogProblem, ConfigProblem, Unanswerable, UsageProblem, WriteProblem)
+    known = (
+        Mistake, BaselineProblem, CatalogProblem, CompareProblem, ConfigProblem, ReportProblem,
+        RevisionProblem, Unanswerable, UsageProblem, WriteProblem,
+    )  # fmt: skip
     return " ".join(str(problem).split()) if isinstance(problem, known) else None
 
 
@@ -165,7 +209,12 @@ Exclude = Annotated[
     ),
 ]
 ReportFile = Annotated[
-    Path | None, typer.Option("--report", metavar="FILE", help="Write all findings as JSON.")
+    Path | None,
+    typer.Option(
+        "--report",
+        metavar="FILE",
+        help="Write all findings as JSON, or as .html, .md, .sarif, .csv, .xml (JUnit), .txt.",
+    ),
 ]
 StdinName = Annotated[
     str, typer.Option("--stdin-filename", metavar="PATH", help="The path that - stands for.")
@@ -241,12 +290,13 @@ def migrate(
         raise Mistake("--output needs files, not standard input")
     _check_report(report)
     run = _run(request, quiet)
-    wrote = True
+    wrote = not diff
+    if wrote:
+        run = _applied(run)
     if request.stdin is not None:
         _stdout(_patch(run, request) if diff else _only(run, request.stdin))
     elif diff:
         _stdout(_patch(run, request))
-        wrote = False
     elif output is not None:
         _copy(run, request, output)
     else:
@@ -255,6 +305,12 @@ def migrate(
             return TROUBLE
         run = found
     return _finish(run, report, quiet, verbose, wrote)
+
+
+def _applied(run: Run) -> Run:
+    from dataclasses import replace
+
+    return replace(run, report=replace(run.report, applied=True))
 
 
 def _patch(run: Run, request: Request) -> bytes:
@@ -322,6 +378,32 @@ def check(
     statistics: Annotated[
         bool, typer.Option("--statistics", help="Count findings by rule instead.")
     ] = False,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(
+            "--baseline",
+            metavar="FILE",
+            help="Leave out findings that FILE accepts; drop from it what is gone.",
+        ),
+    ] = None,
+    write_baseline: Annotated[
+        Path | None,
+        typer.Option(
+            "--write-baseline", metavar="FILE", help="Accept all present findings in FILE."
+        ),
+    ] = None,
+    changed: Annotated[
+        str | None,
+        typer.Option(
+            "--changed",
+            metavar="[=REV]",
+            help="Only files that differ from where the branch left REV (HEAD if not given).",
+        ),
+    ] = None,
+    diff_only: Annotated[
+        str | None,
+        typer.Option("--diff-only", metavar="REV", help="Only lines that differ from REV."),
+    ] = None,
     exit_zero: Annotated[
         bool, typer.Option("--exit-zero", help="Exit with 0 even if there are findings.")
     ] = False,
@@ -346,23 +428,92 @@ def check(
         exclude,
         jobs,
     )
+    if write_baseline is not None and (baseline or changed or diff_only or request.stdin):
+        raise Mistake("--write-baseline accepts the findings of whole files, and of all of them")
     _check_report(report)
-    run = _run(request, quiet)
+    run = _run(_narrowed(request, changed), quiet)
+    if write_baseline is not None:
+        return _write_baseline(run, write_baseline)
+    run = _without_accepted(run, request, baseline, diff_only)
     _print_findings(run, output_format, statistics, verbose)
     code = _finish(run, report, True, verbose, wrote=False)
-    rewritable = len(run.report.having(Status.REWRITTEN))
+    rewritable = sum(not site.accepted for site in run.report.having(Status.REWRITTEN))
     pending = len(run.report.pending)
     if not quiet:
         from porter.display import plural
 
+        accepted = sum(site.accepted for site in run.report.sites)
+        known = f", {accepted} in the baseline" if accepted else ""
         print(
             f"{plural(rewritable, 'site')} to rewrite ([*]: `porter migrate` does), "
-            f"{pending} left for a person.",
+            f"{pending} left for a person{known}.",
             file=sys.stderr,
         )
     if code == OK and rewritable:
         code = FINDINGS
     return OK if exit_zero and code == FINDINGS else code
+
+
+def _narrowed(request: Request, revision: str | None) -> Request:
+    """The request for files that differ from a revision only."""
+    from dataclasses import replace
+
+    if revision is None:
+        return request
+    from porter import changed
+
+    if request.stdin is not None:
+        raise Mistake("--changed needs files, not standard input")
+    return replace(request, only=frozenset(changed.files(request.paths, revision)))
+
+
+def _without_accepted(run: Run, request: Request, path: Path | None, revision: str | None) -> Run:
+    """The run without what a baseline accepts and without lines that have not changed."""
+    from dataclasses import replace
+
+    if (path or revision) and request.stdin is not None:
+        raise Mistake("--baseline and --diff-only need files, not standard input")
+    report = run.report
+    if path is not None:
+        from porter import baseline
+
+        found = baseline.read(path)
+        applied = baseline.apply(report, found, *_seen_from(run, path, baseline.paths(found)))
+        report = applied.report
+        if applied.gone:
+            _save_baseline(path, applied.kept)
+            _note(f"{path}: {applied.gone} accepted findings are gone and were taken out")
+    if revision is not None:
+        from porter.changed import only_changed_lines
+
+        report = only_changed_lines(report, run.base.joinpath, request.paths, revision)
+    return replace(run, report=report)
+
+
+def _write_baseline(run: Run, path: Path) -> int:
+    from porter import baseline
+
+    found = baseline.of(run.report, _seen_from(run, path)[0])
+    _save_baseline(path, found)
+    _note(f"{path}: {sum(found.entries.values())} findings are accepted from now on")
+    return TROUBLE if run.report.failed else OK
+
+
+def _save_baseline(path: Path, found: Baseline) -> None:
+    from porter.baseline import as_json
+    from porter.writing import write_atomic
+
+    write_atomic(path, as_json(found).encode(), expected=None)
+
+
+def _seen_from(run: Run, path: Path, names: Iterable[str] = ()) -> tuple[str, set[str]]:
+    """The run's folder from that of a baseline, and which of its names are files not read."""
+    from porter.baseline import moved
+
+    folder = os.path.realpath(path.parent)
+    prefix = Path(os.path.relpath(os.path.realpath(run.base), folder)).as_posix()
+    read = {moved(prefix, file.path) for file in run.report.files}
+    return prefix, {n for n in names if n not in read and os.path.lexists(Path(folder, n))}
 
 
 def _print_findings(run: Run, form: Format, statistics: bool, verbose: bool) -> None:
@@ -375,6 +526,13 @@ def _print_findings(run: Run, form: Format, statistics: bool, verbose: bool) -> 
 
         print(as_json(run.report), end="")
         return
+    if form not in (Format.CONCISE, Format.FULL, Format.GITHUB):
+        from porter import reading
+        from porter.report import as_data
+
+        text = reading.shown(as_data(run.report), form.value, reading.prefix(run.base))
+        _stdout(text.encode())
+        return
     if statistics:
         for line in display.statistics(sites, catalog):
             print(line)
@@ -386,6 +544,58 @@ def _print_findings(run: Run, form: Format, statistics: bool, verbose: bool) -> 
         else:
             show = display.full if form is Format.FULL else display.concise
             print(show(site, path, catalog, ink))
+
+
+# report -----------------------------------------------------------------------------------------
+
+
+@app.command("report")
+def report_(
+    reports: Annotated[
+        list[Path], typer.Argument(metavar="REPORT...", help="A report; two with --compare.")
+    ],
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Show what changed from the first to the second.")
+    ] = False,
+    form: Annotated[
+        View | None,
+        typer.Option("-f", "--format", help="Default: what the output's name asks for, or text."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write to a file.")
+    ] = None,
+    prefix: Annotated[
+        str, typer.Option("--prefix", metavar="DIR", help="Put this folder before all paths.")
+    ] = "",
+    fail_on: Annotated[
+        FailOn, typer.Option("--fail-on", help="Exit with 1: new or any findings (--compare).")
+    ] = FailOn.NEVER,
+) -> int:
+    """Show a report in another format, or compare two."""
+    from porter import output as views
+    from porter import reading
+
+    if len(reports) != (2 if compare else 1):
+        wanted = "two reports: BASE HEAD" if compare else "one report (or --compare BASE HEAD)"
+        raise Mistake(f"write {wanted}")
+    if fail_on is not FailOn.NEVER and not compare:
+        raise Mistake("--fail-on goes with --compare")
+    _check_report(output, "--output")
+    name = form.value if form else (views.form_of(output) if output else None)
+    if name is None:
+        name = "json" if output is not None and output.suffix.lower() == ".json" else "text"
+    loaded = [reading.load(path) for path in reports]
+    if compare:
+        text, failed = reading.compared(loaded[0], loaded[1], name, prefix, fail_on.value)
+    else:
+        text, failed = reading.shown(loaded[0], name, prefix), False
+    if output is None:
+        _stdout(text.encode())
+    else:
+        from porter.writing import write_atomic
+
+        write_atomic(output, text.encode(), expected=None)
+    return FINDINGS if failed else OK
 
 
 # rules ------------------------------------------------------------------------------------------
@@ -553,10 +763,10 @@ def _run(request: Request, quiet: bool) -> Run:
 def _finish(run: Run, report: Path | None, quiet: bool, verbose: bool, wrote: bool) -> int:
     """Write the report, print the summary, and return the exit code."""
     if report is not None:
-        from porter.report import as_json
+        from porter.reading import as_text
         from porter.writing import write_atomic
 
-        write_atomic(report, as_json(run.report).encode(), expected=None)
+        write_atomic(report, as_text(run.report, report).encode(), expected=None)
     if quiet:
         for file in run.report.failed:
             print(f"error: {(run.base / file.path).as_posix()}: {file.reason}", file=sys.stderr)
@@ -578,12 +788,12 @@ def _code(report: Report) -> int:
     return FINDINGS if report.pending else OK
 
 
-def _check_report(path: Path | None) -> None:
+def _check_report(path: Path | None, option: str = "--report") -> None:
     """Tell before a long run that its report could not be written."""
     if path is None:
         return
     if path.is_dir() or not path.absolute().parent.is_dir():
-        raise Mistake(f"--report: {path} cannot be written: its folder must exist")
+        raise Mistake(f"{option}: {path} cannot be written: its folder must exist")
 
 
 def _catalog() -> Catalog:

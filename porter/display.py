@@ -80,7 +80,11 @@ def plural(count: int, word: str) -> str:
 
 def findings(report: Report, *, everything: bool = False) -> list[SiteReport]:
     """The sites that `check` shows; `everything` adds information."""
-    return [s for s in report.sites if everything or s.status is not Status.INFORMATION]
+    return [
+        s
+        for s in report.sites
+        if not s.accepted and (everything or s.status is not Status.INFORMATION)
+    ]
 
 
 def concise(site: SiteReport, path: str, catalog: Catalog, ink: Ink) -> str:

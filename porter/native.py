@@ -85,7 +85,9 @@ def callers(names: Iterable[str], files: Iterable[tuple[str, bytes]]) -> Mapping
     found: dict[str, list[str]] = {}
     if not wanted:
         return found
-    pattern = re.compile(rf"(?<!def )(?<!\w)({'|'.join(map(re.escape, wanted))})\s*(?=[(.])".encode())
+    pattern = re.compile(
+        rf"(?<!def )(?<!\w)({'|'.join(map(re.escape, wanted))})\s*(?=[(.])".encode()
+    )
     imported = re.compile(rb"\bimport\b[^\n#]*")
     for shown, data in files:
         for match in _calls(pattern, imported, data):

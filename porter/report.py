@@ -12,7 +12,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from enum import Enum
 from typing import Any
 
@@ -137,7 +137,7 @@ class Report:
     sites: tuple[SiteReport, ...]
     files: tuple[FileReport, ...]
     suppressed: int = 0
-    provenance: Provenance = Provenance()
+    provenance: Provenance = field(default_factory=Provenance)
     applied: bool = False
 
     def count(self, status: FileStatus) -> int:
@@ -234,11 +234,11 @@ def fingerprints(sites: Iterable[SiteReport]) -> list[str]:
 def _sites(sites: Sequence[SiteReport]) -> Iterator[dict[str, Any]]:
     for site, name in zip(sites, fingerprints(sites), strict=True):
         plain: dict[str, Any] = {}
-        for field in fields(site):
-            value = getattr(site, field.name)
-            if field.name == "cell" and value is None or field.name == "snippet_start":
+        for each in fields(site):
+            value = getattr(site, each.name)
+            if (each.name == "cell" and value is None) or each.name == "snippet_start":
                 continue
-            plain[field.name] = value.value if isinstance(value, Enum) else value
+            plain[each.name] = value.value if isinstance(value, Enum) else value
         plain["snippet"] = {"start": site.snippet_start, "lines": list(site.snippet)}
         plain["fingerprint"] = name
         yield plain

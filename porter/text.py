@@ -189,9 +189,7 @@ def _settled(file: TextFile, done: _Done) -> Iterator[Settled]:
         yield _settle(file, finding, status, done.spans)
 
 
-def _settle(
-    file: TextFile, finding: Finding, status: Status, spans: Sequence[Span]
-) -> Settled:
+def _settle(file: TextFile, finding: Finding, status: Status, spans: Sequence[Span]) -> Settled:
     line, column = file.index.position(finding.start)
     low = min([file.index.line_start(line), *(e.start for e in finding.edits)])
     high = _line_end(file.text, max([finding.start, *(e.end for e in finding.edits)]))

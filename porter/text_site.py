@@ -190,9 +190,7 @@ class TextSite:
 
     def information(self, span: tuple[int, int], reason: str, **options: Any) -> Finding:
         """A finding that needs nothing done."""
-        return self.finding(
-            span, reason=reason, category=Category.INFORMATION, effort=0, **options
-        )
+        return self.finding(span, reason=reason, category=Category.INFORMATION, effort=0, **options)
 
     def replace(self, span: tuple[int, int], new: str, **options: Any) -> Finding:
         """Replace a span."""

@@ -226,6 +226,22 @@ def in_comment(file: TextFile, offset: int) -> bool:
     return any(a <= offset < b for script in scripts(file) for a, b in script.comments)
 
 
+def outermost(file: TextFile, offset: int) -> Run | None:
+    """The longest command around an offset."""
+    around = [r for r in runs(file) if r.span[0] <= offset < r.span[1]]
+    return max(around, key=lambda r: r.span[1] - r.span[0], default=None)
+
+
+#: Programs that only say what they are given.
+TALK = frozenset({"echo", "printf", "cat", "log", "info", "warn", "grep", "sed", "awk", "git"})
+
+
+def is_said(file: TextFile, offset: int) -> bool:
+    """Whether an offset lies in a text that is only printed or searched for."""
+    run = outermost(file, offset)
+    return run is not None and run.program in TALK
+
+
 def scalar_at(file: TextFile, offset: int) -> Scalar | None:
     """The scalar around an offset."""
     return next((s for s in file.scalars if s.start <= offset < s.end), None)
@@ -380,7 +396,7 @@ def _installed(run: Run) -> Iterator[Wanted]:
     """What `pip install`, `conda install` and `apt-get install` ask for."""
     name, words = run.program, list(run.words)
     values = [w.value for w in words]
-    if re.fullmatch(r"python[\d.]*|\$\{?\w*PYTHON\w*\}?", name) and values[1:2] == ["-m"]:
+    if re.fullmatch(r"python[\d.]*|\$\{?\w+\}?", name) and values[1:2] == ["-m"]:
         words, name = words[2:], values[2] if len(values) > 2 else ""
     if name == "uv" and values[1:2] == ["pip"]:
         words, name = words[1:], "pip"

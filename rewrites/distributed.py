@@ -18,7 +18,16 @@ from porter.site import Site
 from porter.targets import ACCELERATOR_SINCE, Target
 
 from ._flow import FOREIGN, TORCH_FAMILY, callee_package
-from ._match import CURRENT, TOO_OLD, Spelled, device_in_scope, guarded, torch_at, type_expression
+from ._match import (
+    CURRENT,
+    NONE_SINCE,
+    TOO_OLD,
+    Spelled,
+    device_in_scope,
+    guarded,
+    torch_at,
+    type_expression,
+)
 from .device import NAME_TAKEN, npu_import
 
 MARKERS = ("nccl", "NCCL")
@@ -26,14 +35,11 @@ MARKERS = ("nccl", "NCCL")
 #: torch.distributed.get_default_backend_for_device is exported since 2.6
 #: (torch/distributed/distributed_c10d.py, `__all__`).
 DEFAULT_BACKEND = "get_default_backend_for_device"
-#: Without an accelerator current_accelerator() raises in 2.6 and returns None since 2.7
-#: (its docstring in torch/accelerator/__init__.py of both).
-NONE_SINCE = "2.7"
 
 #: Collectives libraries of accelerators. A file that names one of these beside "nccl" tells
 #: backends apart itself.
 OTHER_BACKENDS = frozenset(
-    {"hccl", "xccl", "cncl", "mccl", "ccl", "eccl", "tccl", "flagcx", "neuron", "xla"}
+    {"hccl", "xccl", "cncl", "mccl", "ccl", "eccl", "tccl", "flagcx"}
 )
 #: What a comparison with "nccl" means: a backend that moves device memory.
 DEVICE_BACKENDS = ("nccl", "hccl", "xccl")
@@ -435,7 +441,7 @@ def _functions(scope: Scope | None) -> Iterator[Scope]:
 def tells_backends_apart(site: Site) -> set[str]:
     """The other accelerators' backends that the code around the site names."""
     module = site.module
-    around = module.function(site.node) or module.tree
+    around = module.function(site.node) or module.enclosing_class(site.node) or module.tree
     low, high = (0, len(module.text)) if around is module.tree else module.span(around)
     return {
         str(c.value).lower()

@@ -32,7 +32,7 @@ FAMILY = re.compile(
 )
 ENVIRONMENT = re.compile(r"(^|_)env(s|iron|ironment|iron_vars|_?vars?|_?dict|_copy)?($|_)", re.I)
 FIRST_ARGUMENT = frozenset({"getenv", "putenv", "unsetenv", "setenv", "delenv", "getenvb"})
-MAPPING_METHODS = frozenset({"get", "pop", "setdefault", "__getitem__", "__contains__"})
+MAPPING_METHODS = frozenset({"get", "pop", "setdefault", "set", "has", "maybe_get"})
 TALK = frozenset(
     "print debug info warning warn error exception critical log write echo fail skip secho".split()
 )
@@ -200,7 +200,9 @@ def written_value(node: Any) -> ast.expr | None:
         return node.value
     if isinstance(parent, ast.Subscript) and isinstance(parent.parent, ast.Assign):  # type: ignore[attr-defined]
         return parent.parent.value if parent in parent.parent.targets else None  # type: ignore[attr-defined]
-    if isinstance(parent, ast.Call) and _callee(parent) in ("setdefault", "setenv", "putenv"):
+    if isinstance(parent, ast.Call) and _callee(parent) in (
+        "setdefault", "setenv", "putenv", "set",
+    ):  # fmt: skip
         return parent.args[1] if len(parent.args) > 1 else None
     if isinstance(parent, ast.Dict) and node in parent.keys:
         return parent.values[parent.keys.index(node)]
@@ -324,7 +326,6 @@ def _variable(site: Site, target: Target, known: Variable, certain: bool) -> Fin
     problems = [p for n in places if (p := _value_problem(written_value(n), known))]
     if problems:
         return site.gap(f"{problems[0]}; {known.advice}", span=span)
-    at = site.module.text.index(known.name, *span)
     doubtful = not known.npu_exact and not target.agnostic
     unread = bool(known.keys) and any(_unreadable(written_value(n)) for n in places)
     reason = ""
@@ -333,11 +334,23 @@ def _variable(site: Site, target: Target, known: Variable, certain: bool) -> Fin
     elif unread:
         reason = f"the target reads these settings only: {', '.join(known.keys)}"
     return site.finding(
-        Edit.of(at, at + len(known.name), new),
+        *(Edit.of(at, at + len(known.name), new) for at in _spellings(site, known.name, span)),
         span=span,
         safety=Safety.UNSAFE if reason else Safety.SAFE,
         reason=reason,
     )
+
+
+def _spellings(site: Site, name: str, span: tuple[int, int]) -> Iterator[int]:
+    """Where the name stands: here, and in the text of an f-string that shows its value."""
+    text = site.module.text
+    yield text.index(name, *span)
+    around = next((p for p in site.module.parents(site.node) if isinstance(p, ast.JoinedStr)), None)
+    for piece in around.values if around is not None else ():
+        if isinstance(piece, ast.Constant) and site.module.exact(piece):
+            low, high = site.module.span(piece)
+            for found in re.finditer(rf"\b{name}\b", text[low:high]):
+                yield low + found.start()
 
 
 def _new_name(target: Target, known: Variable) -> str:

@@ -58,6 +58,16 @@ def _call_around(site: Site) -> ast.Call | None:
     return None
 
 
+def _is_key(site: Site) -> bool:
+    """Whether a string is the key of a mapping, or looked for in one."""
+    parent = site.parent
+    if isinstance(parent, ast.Dict):
+        return site.node in parent.keys
+    if isinstance(parent, ast.Compare):
+        return isinstance(parent.ops[0], (ast.In, ast.NotIn)) and parent.left is site.node
+    return isinstance(parent, ast.Subscript) and parent.slice is site.node
+
+
 def _is_docstring(site: Site) -> bool:
     return isinstance(site.parent, ast.Expr)
 
@@ -125,6 +135,8 @@ def cuda_name_in_string(site: Site, target: Target) -> Iterator[Finding]:
         yield site.gap(f"{name} is imported by name here; import the target's module")
     elif is_message(site):
         yield site.information(f"a text that names {name}")
+    elif _is_key(site):
+        yield site.information("a key, perhaps of a saved state; it stays")
     else:
         yield site.gap(f"a string that names {name}; if it is looked up, name the target's")
 
@@ -341,7 +353,7 @@ def cuda_option(site: Site, target: Target) -> Iterator[Finding]:
 
 @rule(
     "POR816",
-    "cuda-container-image",
+    "cuda-image-in-string",
     strings=r"\bnvidia/cuda[:@]|\bnvcr\.io/|\bpytorch/pytorch:\S*cuda",
     category=Category.POTENTIAL,
     effort=3,

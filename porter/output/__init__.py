@@ -35,7 +35,11 @@ def render(data: Mapping[str, Any], form: str) -> str:
         Text that can be encoded as UTF-8: bytes of file names that are not are escaped.
     """
     module = importlib.import_module(f"porter.output.{form}")
-    text: str = module.render(data)
+    return encodable(module.render(data))
+
+
+def encodable(text: str) -> str:
+    """The text with what UTF-8 cannot hold escaped."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 

@@ -189,7 +189,8 @@ def _tiles(data: Data) -> Iterator[str]:
         if number
     ]
     if rest:
-        yield f'<div class="tile rest"><ul>{"".join(f"<li>{escape(t)}</li>" for t in rest)}</ul></div>'
+        items = "".join(f"<li>{escape(text)}</li>" for text in rest)
+        yield f'<div class="tile rest"><ul>{items}</ul></div>'
 
 
 def _tile(kind: str, number: int, of: str, what: str) -> str:
@@ -217,9 +218,7 @@ def _family_chart(data: Data) -> str:
             f"{_stack([(n, row.classes[n]) for n in used], most)}"
             f'<span class="count">{row.total}</span></button></li>'
         )
-    legend = "".join(
-        f'<li><i class="dot {name}"></i>{escape(LABELS[name])}</li>' for name in used
-    )
+    legend = "".join(f'<li><i class="dot {name}"></i>{escape(LABELS[name])}</li>' for name in used)
     return (
         f'<div class="panel"><h2>Sites by family</h2><ul class="bars">{"".join(lines)}</ul>'
         f'<ul class="legend">{legend}</ul></div>'
@@ -231,9 +230,8 @@ def _stack(parts: Iterable[tuple[str, int]], most: int) -> str:
     for name, count in parts:
         if count:
             width = 100 * count / most
-            bars.append(
-                f'<rect class="{name}" x="{x:.2f}" y="0" width="{max(width, 0.6):.2f}" height="10"/>'
-            )
+            size = f'width="{max(width, 0.6):.2f}" height="10"'
+            bars.append(f'<rect class="{name}" x="{x:.2f}" y="0" {size}/>')
             x += width
     return (
         '<svg class="stack" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">'
@@ -291,12 +289,15 @@ def _card(data: Data, code: str, sites: list[Data], index: dict[int, int], class
     groups = view.by_reason(sites)
     shown = "".join(_reason(reason, those, index) for reason, those in groups[:REASONS])
     hidden = sum(len(those) for _, those in groups[REASONS:])
-    more = f'<p class="quiet">{plural(hidden, "site")} more for other reasons.</p>' if hidden else ""
+    more = (
+        f'<p class="quiet">{plural(hidden, "site")} more for other reasons.</p>' if hidden else ""
+    )
     links = "".join(
         f'<a href="{escape(url)}" rel="noreferrer">{escape(_host(url))}</a>'
         for url in about["references"]
         if url.startswith("https://")
     )
+    show = "Show it" if len(sites) == 1 else f"Show all {len(sites):,}"
     advice = f'<div class="advice">{prose(about["advice"])}</div>' if about["advice"] else ""
     return (
         f'<article class="card"><header><h3>{prose_line(view.title(about["title"]))}</h3>'
@@ -306,20 +307,23 @@ def _card(data: Data, code: str, sites: list[Data], index: dict[int, int], class
         f"{prose(about['why'])}{advice}{shown}{more}"
         f'<p class="more"><button type="button" hidden data-rule="{escape(code)}" '
         f'data-classes="{classes}">'
-        f"{'Show it' if len(sites) == 1 else f'Show all {len(sites):,}'}</button>{links}</p></article>"
+        f"{show}</button>{links}</p></article>"
     )
 
 
 def _reason(reason: str, sites: list[Data], index: dict[int, int]) -> str:
     places = "".join(
-        f'<li><a href="#s{index[id(s)]}"><code>{escape(s["path"])}:{escape(view.place(s))}</code></a>'
-        f"{_code_line(s)}</li>"
+        f'<li><a href="#s{index[id(s)]}"><code>{escape(_where(s))}</code></a>{_code_line(s)}</li>'
         for s in sites[:PLACES]
     )
     rest = len(sites) - PLACES
     more = f'<li class="quiet">and {rest:,} more</li>' if rest > 0 else ""
     head = f"<h4>{prose_line(reason)}</h4>" if reason else ""
     return f'{head}<ul class="places">{places}{more}</ul>'
+
+
+def _where(site: Data) -> str:
+    return f"{site['path']}:{view.place(site)}"
 
 
 def _code_line(site: Data) -> str:
@@ -401,7 +405,9 @@ def _names(data: Data) -> Iterator[Section]:
             '<p class="quiet">A name in no table is shown as unknown and never counted as '
             "supported.</p>"
         )
-        yield _section("names", "API", "Names, packages, environment and what is known of them", body)
+        yield _section(
+            "names", "API", "Names, packages, environment and what is known of them", body
+        )
 
 
 def _group(api: Data) -> str:
@@ -485,9 +491,8 @@ def _made(data: Data) -> Section:
 
 
 def _table(head: str, rows: str) -> str:
-    return (
-        f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
-    )
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    return f'<div class="scroll">{table}</div>'
 
 
 def _shortcuts() -> str:

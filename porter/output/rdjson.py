@@ -44,7 +44,7 @@ def _diagnostic(data: Data, site: Data, line: int, whole: dict[str, Change]) -> 
     if view.link(data, site["rule"]):
         code["url"] = view.link(data, site["rule"])
     cell = f" (cell {site['cell']}, line {site['line']})" if "cell" in site else ""
-    diagnostic = {
+    diagnostic: dict[str, Any] = {
         "message": view.message(data, site) + cell,
         "location": location,
         "severity": _SEVERITIES[view.level(site)],

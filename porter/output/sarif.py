@@ -172,11 +172,12 @@ def _replacement(change: Change) -> dict[str, Any]:
     if not change.old:
         region = {"startLine": first, "startColumn": 1, "endLine": first, "endColumn": 1}
     elif change.new or change.last:
-        # The newline of the last line stays.
+        # The newline of the last line stays, both characters of it.
         end = first + count - 1
-        column = len(change.old[-1]) + 1
+        ending = change.old[-1].endswith("\r") and text.endswith("\r\n")
+        column = len(change.old[-1]) - ending + 1
         region = {"startLine": first, "startColumn": 1, "endLine": end, "endColumn": column}
-        text = text[:-1]
+        text = text[: -1 - ending]
     else:
         region = {"startLine": first, "startColumn": 1, "endLine": first + count, "endColumn": 1}
     return {"deletedRegion": region, **({"insertedContent": {"text": text}} if text else {})}

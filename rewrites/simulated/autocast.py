@@ -1,0 +1,135 @@
+"""Autocast: the policies that the device's binary registers, operator by operator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+
+from . import devices
+
+_C = torch._C
+_OFF = _C.DispatchKeySet(_C.DispatchKey.AutocastPrivateUse1)
+#: The policies for a device without a table: those of CUDA's commonest operators
+#: (https://docs.pytorch.org/docs/stable/amp.html, "Autocast Op Reference").
+COMMON = {
+    "lower_precision_fp": "_convolution conv1d conv2d conv3d conv_transpose1d "
+    "conv_transpose2d.input conv_transpose3d.input addmm addmv addr matmul mm mv linear addbmm "
+    "baddbmm bmm chain_matmul linalg_multi_dot _thnn_fused_lstm_cell _thnn_fused_gru_cell "
+    "lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell prelu scaled_dot_product_attention",
+    "fp32": "acos asin cosh erfinv exp expm1 log log10 log2 log1p reciprocal rsqrt sinh tan "
+    "pow.Tensor_Scalar pow.Tensor_Tensor pow.Scalar softplus layer_norm native_layer_norm "
+    "group_norm frobenius_norm.dim nuclear_norm nuclear_norm.dim cosine_similarity "
+    "poisson_nll_loss cosine_embedding_loss nll_loss nll_loss2d hinge_embedding_loss kl_div "
+    "l1_loss smooth_l1_loss huber_loss mse_loss margin_ranking_loss multilabel_margin_loss "
+    "soft_margin_loss triplet_margin_loss multi_margin_loss binary_cross_entropy_with_logits "
+    "dist pdist cdist renorm logsumexp",
+    "fp32_set_opt_dtype": "prod softmax.int log_softmax.int cumprod cumsum sum sum.dim_IntList",
+    "promote": "addcdiv addcmul atan2 bilinear cross dot grid_sampler index_put tensordot "
+    "scatter_add",
+}
+
+
+def policies(operators: dict[str, str]) -> dict[str, str]:
+    """For each operator, without its namespace, what autocast does with its arguments."""
+    found = {n.removeprefix("aten::"): p for n, p in operators.items() if p}
+    if found:
+        return found
+    return {name: policy for policy, names in COMMON.items() for name in names.split()}
+
+
+def _cast(value: Any, dtype: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        wanted = (
+            value.is_floating_point()
+            and value.dtype not in (torch.float64, dtype)
+            and value.device.type == devices.NAME
+        )
+        return value.to(dtype) if wanted else value
+    if isinstance(value, (list, tuple)):
+        return [_cast(v, dtype) for v in value]
+    return value
+
+
+_cache: dict[int, tuple[Any, Any]] = {}
+
+
+def _cast_cached(value: Any, dtype: Any) -> Any:
+    """As `_cast`, but a parameter is cast once for each time that autocast is entered."""
+    if not (
+        isinstance(value, torch.Tensor)
+        and value.requires_grad
+        and value.is_leaf
+        and value.dtype is torch.float32
+        and torch.is_autocast_cache_enabled()
+    ):
+        return _cast(value, dtype)
+    known = _cache.get(id(value))
+    if known is not None and known[0] is value and known[1].dtype is dtype:
+        return known[1]
+    made = _cast(value, dtype)
+    _cache[id(value)] = (value, made)
+    return made
+
+
+def _floats(values: Iterable[Any]) -> set[Any]:
+    found = set()
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            if value.is_floating_point():
+                found.add(value.dtype)
+        elif isinstance(value, (list, tuple)):
+            found |= _floats(value)
+    return found
+
+
+def kernel(op: Any, policy: str) -> Callable[..., Any]:
+    """The autocast kernel of an operator."""
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with _C._ExcludeDispatchKeyGuard(_OFF):
+            if policy == "fp32_set_opt_dtype" and kwargs.get("dtype") is not None:
+                return op(*args, **kwargs)
+            dtype = torch.float32
+            if policy == "lower_precision_fp":
+                dtype = torch.get_autocast_dtype(devices.NAME)
+            elif policy == "promote":
+                present = _floats([*args, *kwargs.values()])
+                if torch.float32 not in present:
+                    dtype = torch.get_autocast_dtype(devices.NAME)
+            elif policy == "fp32_set_opt_dtype" and "dtype" in _arguments(op):
+                present = _floats([*args[:1]])
+                if present & {torch.float16, torch.bfloat16}:
+                    return op(*args, **{**kwargs, "dtype": torch.float32})
+                return op(*args, **kwargs)
+            cast = _cast_cached if policy == "lower_precision_fp" else _cast
+            return op(*[cast(a, dtype) for a in args], **{k: cast(v, dtype) for k, v in kwargs.items()})
+
+    return run
+
+
+def _arguments(op: Any) -> set[str]:
+    return {a.name for a in op._schema.arguments}
+
+
+def install(library: Any, operators: dict[str, str]) -> None:
+    """Register the policies, and let every other operator pass."""
+    for name, policy in policies(operators).items():
+        base, _, overload = name.partition(".")
+        packet = getattr(torch.ops.aten, base, None)
+        op = getattr(packet, overload or "default", None)
+        if op is not None:
+            library.impl(name, kernel(op, policy), "AutocastPrivateUse1")
+    _forget_at_exit()
+
+
+def _forget_at_exit() -> None:
+    """torch clears its own cache of casts when the outermost autocast ends; so must this one."""
+    clear = torch.clear_autocast_cache
+
+    def clear_autocast_cache() -> None:
+        _cache.clear()
+        clear()
+
+    torch.clear_autocast_cache = clear_autocast_cache

@@ -1,0 +1,470 @@
+"""Kernels of the device: the operator of the host, run on aliases of the same memory.
+
+The operators that the device's binary registers get a kernel; every other one that torch cannot
+compose from those reaches `_fallback`, which records the line of the user, as the real device
+says that it falls back to the CPU.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from . import devices, random
+from .record import FLUSH_OPERATORS, RECORD, site
+from .settings import load
+from .tensors import MEMORIES, rebind, share, unwrap, view_like, wrap
+
+_C = torch._C
+_Tensor = torch.Tensor
+NAME = devices.NAME
+
+OTHER, TENSOR, TENSORS, DEVICE, GENERATOR = range(5)
+_KINDS = {
+    "Tensor": TENSOR,
+    "Optional[Tensor]": TENSOR,
+    "List[Tensor]": TENSORS,
+    "List[Optional[Tensor]]": TENSORS,
+    "Optional[List[Tensor]]": TENSORS,
+    "Device": DEVICE,
+    "Optional[Device]": DEVICE,
+    "Generator": GENERATOR,
+    "Optional[Generator]": GENERATOR,
+}
+
+#: Operators that take host tensors beside those of the device, as they do for CUDA: indices,
+#: lengths, steps of optimisers.
+HOST_BESIDE = frozenset(
+    "index.Tensor index.Tensor_out index_put index_put_ _index_put_impl_ _unsafe_index.Tensor "
+    "_unsafe_index_put _foreach_addcdiv_.Tensor _foreach_addcmul_.Tensor _foreach_addcdiv.Tensor "
+    "_foreach_addcmul.Tensor _pack_padded_sequence _pack_padded_sequence_backward _copy_from "
+    "_copy_from_and_resize copy_ _fused_adam_ _fused_adamw_ _ctc_loss.Tensor "
+    "_ctc_loss_backward.Tensor repeat_interleave.Tensor".split()
+)
+#: Results that stay on the host: torch/csrc/autograd keeps the batch sizes there.
+HOST_RESULTS = {"_pack_padded_sequence": (1,)}
+#: Backward steps of composite operators for which the device has a kernel of its own.
+OWN_BACKWARD = frozenset(
+    "_thnn_fused_gru_cell_backward _weight_norm_interface_backward _cdist_backward "
+    "_pdist_backward".split()
+)
+#: Namespaces without kernels of their own: they work on whatever they are given.
+AGNOSTIC = frozenset("aten c10d c10d_functional _c10d_functional profiler prim prims".split())
+
+#: Host implementations by operator, for those that the CPU build of torch lacks.
+HOST_CALLS: dict[str, Callable[..., Any]] = {}
+
+_inside = threading.local()
+
+
+def node() -> str:
+    """The step of the backward pass that runs in this thread; empty outside of one."""
+    found = _C._current_autograd_node()
+    return found.name() if found is not None else ""
+
+
+class Plan:
+    """What is to be known of one operator, read from its schema once.
+
+    Args:
+        op: the operator.
+    """
+
+    __slots__ = (
+        "call",
+        "cell",
+        "first",
+        "generator",
+        "host_beside",
+        "host_results",
+        "kinds",
+        "lists",
+        "name",
+        "named",
+        "places",
+        "random",
+        "returns",
+        "short",
+        "writes",
+    )
+
+    def __init__(self, op: Any) -> None:
+        schema = op._schema
+        self.name = schema.name + (f".{schema.overload_name}" if schema.overload_name else "")
+        self.short = self.name.partition("::")[2] if self.name.startswith("aten::") else self.name
+        self.call = HOST_CALLS.get(self.short, op._op)
+        self.cell, self.first = RECORD.cell(self.name)
+        self.kinds = [_KINDS.get(str(a.type), OTHER) for a in schema.arguments]
+        self.named = {a.name: k for a, k in zip(schema.arguments, self.kinds, strict=True)}
+        positional = [k for a, k in zip(schema.arguments, self.kinds, strict=True) if not a.kwarg_only]
+        self.places = tuple(i for i, k in enumerate(positional) if k == TENSOR)
+        self.lists = tuple(i for i, k in enumerate(positional) if k not in (TENSOR, OTHER))
+        self.generator = next((a.name for a in schema.arguments if "Generator" in str(a.type)), "")
+        self.random = torch.Tag.nondeterministic_seeded in op.tags
+        self.host_beside = self.short in HOST_BESIDE
+        self.host_results = HOST_RESULTS.get(self.short, ())
+        origin = {}
+        self.writes: list[tuple[int, str]] = []
+        for i, a in enumerate(schema.arguments):
+            if a.alias_info is not None:
+                origin.update({k: (i, a.name, a.alias_info.is_write) for k in a.alias_info.before_set})
+                if a.alias_info.is_write:
+                    self.writes.append((i, a.name))
+        self.returns: list[tuple[int, str, bool] | None] = []
+        for r in schema.returns:
+            aliases = r.alias_info.before_set if r.alias_info is not None else ()
+            self.returns.append(next((origin[k] for k in aliases if k in origin), None))
+
+    @property
+    def pure(self) -> bool:
+        """Whether it makes exactly one new tensor and draws no random numbers."""
+        return self.returns == [None] and not self.writes and not self.random
+
+    @property
+    def in_place(self) -> bool:
+        """Whether it only changes its first argument and returns it."""
+        return (
+            [w[0] for w in self.writes] == [0]
+            and self.kinds[0] == TENSOR
+            and len(self.returns) == 1
+            and not self.random
+        )
+
+
+def count(plan: Plan) -> None:
+    """Count a run of an operator."""
+    cell = plan.cell
+    cell[0] += 1
+    if cell[0] == 1:
+        plan.first[0] = site(node)
+        RECORD.tick(1 if len(RECORD.operators) < 2 else 0)
+    elif not cell[0] % FLUSH_OPERATORS:
+        RECORD.tick(cell[0])
+
+
+def mixed(first: object, second: object, name: str) -> RuntimeError:
+    """The error for tensors of different devices, in torch's words."""
+    return RuntimeError(
+        "Expected all tensors to be on the same device, but found at least two devices, "
+        f"{first} and {second}! (when checking arguments for {name})"
+    )
+
+
+class _Conversion:
+    """Arguments on their way to the host: which device they came from."""
+
+    __slots__ = ("aliases", "host", "index", "name")
+
+    def __init__(self, name: str) -> None:
+        self.index = -1
+        self.host = False
+        self.name = name
+        self.aliases: dict[int, Any] = {}
+
+    def tensor(self, value: Any) -> Any:
+        if value is None or not isinstance(value, _Tensor):
+            return value
+        if value.is_cpu:
+            self.host = self.host or value.dim() > 0
+            return value
+        if value.is_meta:
+            raise mixed(f"{NAME}:{max(self.index, 0)}", "meta", self.name)
+        index = value.get_device()
+        if self.index < 0:
+            self.index = index
+        elif self.index != index:
+            raise mixed(f"{NAME}:{self.index}", f"{NAME}:{index}", self.name)
+        alias = self.aliases.get(id(value))
+        if alias is None:
+            alias = self.aliases[id(value)] = unwrap(value)
+        return alias
+
+    def value(self, value: Any, kind: int) -> Any:
+        if kind == TENSOR:
+            return self.tensor(value)
+        if kind == TENSORS:
+            return value if value is None else [self.tensor(v) for v in value]
+        if kind == DEVICE:
+            return self.device(value)
+        if kind == GENERATOR:
+            return value
+        return value
+
+    def device(self, value: Any) -> Any:
+        if value is None or value.type != NAME:
+            return value
+        index = devices.index_of(value)
+        if self.index < 0:
+            self.index = index
+        return _HOST
+
+
+_HOST = torch.device("cpu")
+
+
+def run(plan: Plan, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """Run an operator of any form on the host and give its results to the device.
+
+    Raises:
+        RuntimeError: the tensors are on different devices.
+    """
+    count(plan)
+    c = _Conversion(plan.short)
+    kinds = plan.kinds
+    host = [c.value(a, kinds[i]) if kinds[i] else a for i, a in enumerate(args)]
+    named = {k: c.value(v, plan.named[k]) for k, v in kwargs.items()}
+    named.pop("pin_memory", None)
+    if c.host and c.index >= 0 and not plan.host_beside:
+        raise mixed(f"{NAME}:{c.index}", "cpu", plan.short)
+    index = c.index if c.index >= 0 else devices.current()
+    _check_generator(plan, host, named)
+    before = _growing(plan, host, named)
+    if plan.random and index in random._own:
+        with random.drawing(index):
+            out = plan.call(*host, **named)
+    else:
+        out = plan.call(*host, **named)
+    for i, name in plan.writes:
+        given = args[i] if i < len(args) else kwargs.get(name)
+        used = host[i] if i < len(args) else named.get(name)
+        _follow(given, used, before)
+    returns = plan.returns
+    if len(returns) == 1:
+        return _result(out, returns[0], args, kwargs, c, index)
+    if not returns:
+        return None
+    stay = plan.host_results
+    return tuple(
+        o if i in stay else _result(o, r, args, kwargs, c, index)
+        for i, (o, r) in enumerate(zip(out, returns, strict=True))
+    )
+
+
+def _check_generator(plan: Plan, host: list[Any], named: dict[str, Any]) -> None:
+    if not plan.generator:
+        return
+    given = named.get(plan.generator)
+    if given is None:
+        given = next((a for a in host if isinstance(a, _C.Generator)), None)
+    if given is not None and getattr(given, "device", _HOST).type != NAME:
+        raise RuntimeError(
+            f"Expected a '{NAME}' device type for generator but found '{given.device.type}'"
+        )
+
+
+def _growing(plan: Plan, host: list[Any], named: dict[str, Any]) -> None:
+    """Give the host operator `out` tensors that it may resize: imported memory cannot grow."""
+    for i, name in plan.writes:
+        given = host[i] if i < len(host) else named.get(name)
+        if isinstance(given, _Tensor) and not given.numel() and i:
+            new = torch.empty_like(given)
+            if i < len(host):
+                host[i] = new
+            else:
+                named[name] = new
+
+
+def _follow(given: Any, used: Any, _: None) -> None:
+    """Let `out` tensors follow the host tensors that the operator resized."""
+    if isinstance(given, (list, tuple)):
+        for g, u in zip(given, used, strict=True):
+            _follow(g, u, None)
+    elif (
+        isinstance(given, _Tensor)
+        and isinstance(used, _Tensor)
+        and not given.is_cpu
+        and (given.shape != used.shape or (used.numel() and given.data_ptr() != used.data_ptr()))
+    ):
+        rebind(given, used)
+
+
+def _result(
+    out: Any,
+    origin: tuple[int, str, bool] | None,
+    args: Sequence[Any],
+    kwargs: dict[str, Any],
+    c: _Conversion,
+    index: int,
+) -> Any:
+    if origin is not None:
+        place, name, write = origin
+        source = args[place] if place < len(args) else kwargs.get(name)
+        if write:
+            return source
+        base = c.aliases[id(source)]
+        if isinstance(out, _Tensor):
+            return view_like(source, base, out)
+        return [view_like(source, base, o) for o in out]
+    if isinstance(out, _Tensor):
+        return wrap(out, index)
+    if isinstance(out, (list, tuple)):
+        return [wrap(o, index) if isinstance(o, _Tensor) else o for o in out]
+    return out
+
+
+def general(op: Any) -> Callable[..., Any]:
+    """A kernel for an operator of any form."""
+    plan = Plan(op)
+
+    def kernel(*args: Any, **kwargs: Any) -> Any:
+        return run(plan, args, kwargs)
+
+    return kernel
+
+
+def kernel_for(op: Any) -> Callable[..., Any]:
+    """The quickest kernel for the form of an operator."""
+    plan = Plan(op)
+    if plan.short in HOST_CALLS or plan.host_beside or plan.generator or not plan.places:
+        return general(op)
+    if plan.pure:
+        return _pure(plan)
+    if plan.in_place:
+        return _in_place(plan)
+    return general(op)
+
+
+def _pure(plan: Plan) -> Callable[..., Any]:
+    call, cell, places, short = plan.call, plan.cell, plan.places, plan.short
+    more = bool(plan.lists)
+
+    def kernel(*args: Any, **kwargs: Any) -> Any:
+        if kwargs or more:
+            return run(plan, args, kwargs)
+        cell[0] += 1
+        if cell[0] == 1 or not cell[0] % FLUSH_OPERATORS:
+            cell[0] -= 1
+            count(plan)
+        host = list(args)
+        index = -1
+        stray = False
+        n = len(host)
+        for i in places:
+            if i >= n:
+                break
+            t = host[i]
+            if t is None:
+                continue
+            if t.is_cpu:
+                stray = stray or t.dim() > 0
+                continue
+            d = t.get_device()
+            if index < 0:
+                index = d
+            elif d != index:
+                return run(plan, args, kwargs)
+            host[i] = unwrap(t)
+        if stray or index < 0:
+            return run(plan, args, kwargs)
+        return wrap(call(*host), index)
+
+    kernel.__name__ = short
+    return kernel
+
+
+def _in_place(plan: Plan) -> Callable[..., Any]:
+    call, cell, places = plan.call, plan.cell, plan.places
+    more = bool(plan.lists)
+
+    def kernel(*args: Any, **kwargs: Any) -> Any:
+        if more or not args[0].numel():
+            return run(plan, args, kwargs)
+        cell[0] += 1
+        if cell[0] == 1 or not cell[0] % FLUSH_OPERATORS:
+            cell[0] -= 1
+            count(plan)
+        host = list(args)
+        index = host[0].get_device()
+        n = len(host)
+        for i in places:
+            if i >= n:
+                break
+            t = host[i]
+            if t is None:
+                continue
+            if t.is_cpu:
+                if t.dim():
+                    raise mixed(f"{NAME}:{index}", "cpu", plan.short)
+                continue
+            if t.get_device() != index:
+                raise mixed(f"{NAME}:{index}", t.device, plan.short)
+            host[i] = unwrap(t)
+        if kwargs:
+            for value in kwargs.values():
+                if isinstance(value, _Tensor):
+                    cell[0] -= 1
+                    return run(plan, args, kwargs)
+        call(*host, **kwargs)
+        return args[0]
+
+    kernel.__name__ = plan.short
+    return kernel
+
+
+@contextlib.contextmanager
+def own_kernel() -> Any:
+    """Nothing that runs within falls back: it is part of one kernel of the device."""
+    depth = getattr(_inside, "depth", 0)
+    _inside.depth = depth + 1
+    try:
+        yield
+    finally:
+        _inside.depth = depth
+
+
+_plans: dict[Any, Plan] = {}
+_SETTINGS = load()
+
+
+def fallback(op: Any, *args: Any, **kwargs: Any) -> Any:
+    """An operator for which the device has no kernel.
+
+    Raises:
+        NotImplementedError: it is no operator of torch, or the rehearsal is strict.
+    """
+    plan = _plans.get(op)
+    if plan is None:
+        plan = _plans[op] = Plan(op)
+    space = plan.name.partition("::")[0]
+    if space == "aten":
+        tabled = bool(_SETTINGS.operators)
+        if tabled and not getattr(_inside, "depth", 0) and plan.short not in OWN_BACKWARD:
+            _report(plan.name)
+    elif space not in AGNOSTIC and not _host_kernel(op):
+        raise NotImplementedError(
+            f"Could not run '{plan.name}' with arguments from the '{NAME}' backend: "
+            "this operator has no kernel for the device"
+        )
+    elif space not in AGNOSTIC:
+        raise NotImplementedError(
+            f"Could not run '{plan.name}' with arguments from the '{NAME}' backend: it has a "
+            "kernel for the host only"
+        )
+    return run(plan, args, kwargs)
+
+
+def _host_kernel(op: Any) -> bool:
+    found: bool = _C._dispatch_has_kernel_for_dispatch_key(op.name(), "CPU")
+    return found
+
+
+def _report(name: str) -> None:
+    line = site(node)
+    if not RECORD.fallback(name, line):
+        return
+    said = (
+        f"CAUTION: The operator '{name}' is not currently supported on the {NAME.upper()} backend "
+        f"and will fall back to run on the CPU. This may have performance implications. [{line}]"
+    )
+    if _SETTINGS.strict:
+        raise NotImplementedError(said)
+    if not _SETTINGS.quiet:
+        print(said, file=sys.stderr)
+
+
+__all__ = ["MEMORIES", "Plan", "fallback", "general", "kernel_for", "own_kernel", "run", "share"]

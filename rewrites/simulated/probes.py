@@ -1,0 +1,84 @@
+"""Notes every use of another accelerator: the machine has none, and code may go on without.
+
+`torch.cuda.is_available()` answers False and a script then trains on the host: it ends well and
+proves nothing. Only calls from the user's code and from libraries count, not those of torch.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from .record import INTERNAL, RECORD, caller_kind, site
+
+#: Functions that answer, so that the program takes another way.
+CONSULTED = "is_available device_count is_initialized is_bf16_supported get_device_name".split()
+#: Functions that do nothing without a device.
+SILENT = (
+    "manual_seed manual_seed_all empty_cache memory_allocated max_memory_allocated "
+    "memory_reserved max_memory_reserved reset_peak_memory_stats ipc_collect get_rng_state_all "
+    "set_rng_state_all seed seed_all memory_stats memory_summary"
+).split()
+FOREIGN = "cuda"
+
+
+def _noting(name: str, function: Callable[..., Any], outcome: str) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if caller_kind() != INTERNAL:
+            RECORD.touch(name, outcome, site())
+        return function(*args, **kwargs)
+
+    return call
+
+
+def install() -> None:
+    """Watch torch's other accelerator."""
+    foreign = torch.cuda
+    for names, outcome in ((CONSULTED, "consulted"), (SILENT, "without effect")):
+        for name in names:
+            function = getattr(foreign, name, None)
+            if function is not None:
+                setattr(foreign, name, _noting(f"torch.{FOREIGN}.{name}", function, outcome))
+    _watch_initialisation(foreign)
+    _watch_autocast()
+
+
+def _watch_initialisation(foreign: Any) -> None:
+    """Every real use of the device begins with this function, which raises."""
+    lazy = foreign._lazy_init
+
+    def _lazy_init() -> None:
+        try:
+            lazy()
+        except Exception:
+            RECORD.touch(f"torch.{FOREIGN}", "failed", site())
+            raise
+
+    foreign._lazy_init = _lazy_init
+
+
+def _watch_autocast() -> None:
+    """`autocast("cuda")` and its scaler switch themselves off without a device."""
+    kinds = (torch.amp.autocast_mode.autocast, torch.amp.GradScaler)
+    for kind, default in zip(kinds, ("", FOREIGN), strict=True):
+        original = kind.__init__
+
+        def init(
+            self: Any,
+            *args: Any,
+            _original: Callable[..., Any] = original,
+            _default: str = default,
+            _kind: str = kind.__name__,
+            **kwargs: Any,
+        ) -> None:
+            named = "device_type" if not _default else "device"
+            device = args[0] if args else kwargs.get(named, _default)
+            if device == FOREIGN and kwargs.get("enabled", True):
+                RECORD.touch(f"{_kind}({FOREIGN!r})", "without effect", site())
+            _original(self, *args, **kwargs)
+
+        kind.__init__ = functools.wraps(original)(init)

@@ -1,0 +1,110 @@
+"""Registers the kernels with torch's dispatcher."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from . import autocast, host_grad, special
+from .kernels import NAME, Plan, count, fallback, kernel_for, own_kernel
+from .settings import Settings
+
+_C = torch._C
+_KEY = "PrivateUse1"
+_libraries: list[Any] = []
+
+#: Kernels of torch that need sizes and strides only: they work on any device.
+METADATA = (
+    "as_strided view _reshape_alias unfold set_.source_Storage_storage_offset is_set_to alias"
+).split()
+#: Composite operators whose parts all have kernels: torch may take them apart by itself.
+PLAIN_COMPOSITES = frozenset(
+    "__ior__.Scalar __ior__.Tensor adaptive_avg_pool2d argsort argsort.stable contiguous "
+    "fft_fftshift fft_ifftshift flatten_dense_tensors isclose isfinite kl_div l1_loss log_sigmoid "
+    "matmul mish_backward one_hot silu_backward softmax.int where".split()
+)
+#: Operators that torch decides on before it looks at the device.
+SELECTED = frozenset(["is_pinned", "_pin_memory", "copy_", "_to_copy"])
+
+
+def operator(name: str) -> Any:
+    """The operator of a name such as "add.Tensor"; None if this torch has none."""
+    base, _, overload = name.partition(".")
+    return getattr(getattr(torch.ops.aten, base, None), overload or "default", None)
+
+
+def _specials() -> dict[str, Callable[..., Any]]:
+    found: dict[str, Callable[..., Any]] = {
+        "_copy_from": special.copy_from,
+        "resize_": special.resize,
+        "set_.source_Tensor": special.set_tensor,
+        "set_.source_Storage": special.set_storage,
+        "set_": special.set_empty,
+        "record_stream": special.record_stream,
+    }
+    for name in METADATA:
+        found[name] = special.metadata_only(operator(name))
+    for name in ("empty.memory_format", "empty_strided"):
+        found[name] = special.empty(operator(name))
+    found["_local_scalar_dense"] = special.local_scalar(operator("_local_scalar_dense"))
+    found.update(host_grad.kernels())
+    return found
+
+
+def _composite(op: Any) -> Callable[..., Any]:
+    """A composite operator for which the device has one kernel: what is inside does not count."""
+    plan = Plan(op)
+
+    def kernel(*args: Any, **kwargs: Any) -> Any:
+        count(plan)
+        with own_kernel():
+            return op._op_dk(_C.DispatchKey.CompositeImplicitAutograd, *args, **kwargs)
+
+    return kernel
+
+
+def _all_operators() -> list[str]:
+    """Every operator with a kernel for the host: a device without a table has them all."""
+    names = _C._dispatch_get_registrations_for_dispatch_key("CPU")
+    return [n.removeprefix("aten::") for n in names if n.startswith("aten::")]
+
+
+def install(settings: Settings) -> None:
+    """Register everything. The libraries live as long as the process."""
+    anything = torch.library.Library("_", "IMPL")
+    anything.fallback(fallback, _KEY)
+    anything.fallback(torch.library.fallthrough_kernel, "AutocastPrivateUse1")
+    aten = torch.library.Library("aten", "IMPL")
+    _libraries.extend((anything, aten))
+    specials = _specials()
+    listed = [n.removeprefix("aten::") for n in settings.operators if n.startswith("aten::")]
+    for name in sorted({*(listed or _all_operators()), *specials}):
+        _register(aten, name, specials)
+    for key in ("CPU", "AutogradCPU", _KEY, f"Autograd{_KEY}"):
+        aten.impl("_has_compatible_shallow_copy_type", special.shallow_copy, key)
+    aten.impl("is_pinned", special.is_pinned, "BackendSelect")
+    aten.impl("_pin_memory", special.pin_memory, "BackendSelect")
+    autocast.install(aten, settings.operators)
+
+
+def _register(aten: Any, name: str, specials: dict[str, Callable[..., Any]]) -> None:
+    op = operator(name)
+    if op is None or name in SELECTED:
+        return
+    composite = _C._dispatch_has_kernel_for_dispatch_key(f"aten::{name}", "CompositeImplicitAutograd")
+    if name in specials:
+        if composite:
+            aten.impl(name, specials[name], f"Autograd{_KEY}")
+        aten.impl(name, specials[name], _KEY)
+    elif composite:
+        if name not in PLAIN_COMPOSITES:
+            kernel = _composite(op)
+            aten.impl(name, kernel, f"Autograd{_KEY}")
+            aten.impl(name, kernel, _KEY)
+    else:
+        aten.impl(name, kernel_for(op), _KEY)
+
+
+__all__ = ["NAME", "install", "operator"]

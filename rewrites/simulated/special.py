@@ -1,0 +1,332 @@
+"""Kernels that no operator of the host gives: copies, views of the same memory, fused cells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from . import devices
+from .kernels import HOST_CALLS, NAME, Plan, count
+from .record import RECORD, site
+from .tensors import HOST_KEYS, rebind, unwrap, wrap
+
+_aten = torch.ops.aten
+_Tensor = torch.Tensor
+_set = _aten.set_.source_Storage_storage_offset
+
+
+def metadata_only(op: Any) -> Callable[..., Any]:
+    """A kernel of torch that looks at sizes and strides only, and never at the memory."""
+    plan = Plan(op)
+    redispatch = op.redispatch
+
+    def kernel(*args: Any, **kwargs: Any) -> Any:
+        count(plan)
+        return redispatch(HOST_KEYS, *args, **kwargs)
+
+    return kernel
+
+
+_COPY = RECORD.cell("aten::_copy_from")
+#: Floating types that are slow, or not there at all, on accelerators of this kind.
+_DOUBLE = {torch.float64: "float64", torch.complex128: "complex128"}
+
+
+def copy_from(source: Any, target: Any, non_blocking: bool = False) -> Any:
+    """Copy within a device, between devices, and to and from the host."""
+    from_host, to_host = source.is_cpu, target.is_cpu
+    _COPY[0][0] += 1
+    if _COPY[0][0] == 1:
+        _COPY[1][0] = site()
+    if from_host or to_host or source.get_device() != target.get_device():
+        kinds = ["host" if t.is_cpu else NAME for t in (source, target)]
+        RECORD.transfer(" to ".join(kinds), target.nbytes)
+        if not to_host and target.dtype in _DOUBLE:
+            RECORD.note(f"a {_DOUBLE[target.dtype]} tensor on the device", site())
+    host = unwrap(target) if not to_host else target
+    host.copy_(unwrap(source) if not from_host else source)
+    return target
+
+
+def local_scalar(op: Any) -> Callable[[Any], Any]:
+    """`.item()`: a transfer that waits for the device."""
+    plan = Plan(op)
+
+    def kernel(tensor: Any) -> Any:
+        count(plan)
+        RECORD.transfer(f"{NAME} to host", tensor.nbytes)
+        return op._op(unwrap(tensor))
+
+    return kernel
+
+
+def empty(op: Any) -> Callable[..., Any]:
+    """`empty` and `empty_strided`: memory of the device."""
+    plan = Plan(op)
+    strided = "strided" in plan.short
+    call = op._op
+
+    def kernel(*args: Any, **kwargs: Any) -> Any:
+        count(plan)
+        index = devices.index_of(kwargs.get("device"))
+        layout = kwargs.get("layout")
+        if layout not in (None, torch.strided):
+            raise NotImplementedError(f"no {layout} memory on {NAME}")
+        kept = {"dtype": kwargs.get("dtype")}
+        if not strided:
+            kept["memory_format"] = kwargs.get("memory_format")
+        return wrap(call(*args, **kept), index)
+
+    return kernel
+
+
+def resize(tensor: Any, size: Any, memory_format: Any = None) -> Any:
+    """`resize_`: other sizes, and other memory if it gets larger."""
+    needed = tensor.element_size()
+    for n in size:
+        needed *= n
+    offset = tensor.storage_offset() * tensor.element_size()
+    if needed + offset <= tensor.untyped_storage().nbytes():
+        shape = torch.empty(size, device="meta", memory_format=memory_format or torch.contiguous_format)
+        _set.redispatch(
+            HOST_KEYS, tensor, tensor.untyped_storage(), tensor.storage_offset(), size, shape.stride()
+        )
+        return tensor
+    new = torch.empty(
+        size, dtype=tensor.dtype, memory_format=memory_format or torch.contiguous_format
+    )
+    if tensor.numel():
+        new.view(-1)[: tensor.numel()].copy_(unwrap(tensor).reshape(-1))
+    rebind(tensor, new)
+    return tensor
+
+
+def set_tensor(tensor: Any, source: Any) -> Any:
+    """`set_` from a tensor."""
+    _set.redispatch(
+        HOST_KEYS,
+        tensor,
+        source.untyped_storage(),
+        source.storage_offset(),
+        source.size(),
+        source.stride(),
+    )
+    return tensor
+
+
+def set_storage(tensor: Any, source: Any) -> Any:
+    """`set_` from a storage."""
+    _set.redispatch(
+        HOST_KEYS, tensor, source, 0, [source.nbytes() // tensor.element_size()], [1]
+    )
+    return tensor
+
+
+def set_empty(tensor: Any) -> Any:
+    """`set_` without arguments."""
+    rebind(tensor, torch.empty(0, dtype=tensor.dtype))
+    return tensor
+
+
+def record_stream(tensor: Any, stream: Any) -> None:
+    """`record_stream`: the memory is kept anyway."""
+
+
+def shallow_copy(tensor: Any, other: Any) -> bool:
+    """Whether `tensor.data = other` keeps the tensor: `Module.to` then keeps its parameters."""
+    return all(t.layout == torch.strided and t.device.type in ("cpu", NAME) for t in (tensor, other))
+
+
+# Pinned memory is ordinary memory with a mark: the mark is on the memory, so views have it too.
+_pinned: set[int] = set()
+
+
+class _Pin:
+    """Takes the mark away with the memory."""
+
+    __slots__ = ("address",)
+
+    def __init__(self, address: int) -> None:
+        self.address = address
+        _pinned.add(address)
+
+    def __del__(self) -> None:
+        _pinned.discard(self.address)
+
+
+def is_pinned(tensor: Any, device: Any = None) -> bool:
+    """Whether a host tensor is pinned."""
+    if not _pinned or tensor.device.type != "cpu" or tensor.layout != torch.strided:
+        return False
+    return tensor.untyped_storage().data_ptr() in _pinned
+
+
+def pin_memory(tensor: Any, device: Any = None) -> Any:
+    """A pinned copy of a host tensor.
+
+    Raises:
+        RuntimeError: it is not on the host.
+    """
+    if tensor.device.type != "cpu":
+        raise RuntimeError(f"cannot pin '{tensor.type()}' only dense CPU tensors can be pinned")
+    base = tensor.clone()
+    if not base.numel():
+        return base
+    base._porter_pin = _Pin(base.untyped_storage().data_ptr())
+    # A view keeps `base` alive, and with it the mark.
+    return base.view(base.shape) if base.is_contiguous() else base
+
+
+# ATen takes these fused cells for devices that are not the CPU; the CPU build has none of them.
+
+
+def _lstm_cell(ig: Any, hg: Any, cx: Any, bi: Any = None, bh: Any = None) -> Any:
+    gates = ig + hg
+    for bias in (bi, bh):
+        if bias is not None:
+            gates = gates + bias
+    i, f, c, o = gates.chunk(4, 1)
+    i, f, c, o = i.sigmoid(), f.sigmoid(), c.tanh(), o.sigmoid()
+    cy = f * cx + i * c
+    return o * cy.tanh(), cy, torch.cat([i, f, c, o], 1)
+
+
+def _lstm_cell_backward(
+    grad_hy: Any, grad_cy: Any, cx: Any, cy: Any, workspace: Any, has_bias: bool
+) -> Any:
+    i, f, c, o = workspace.chunk(4, 1)
+    t = cy.tanh()
+    go = grad_hy * t if grad_hy is not None else torch.zeros_like(o)
+    gc = grad_hy * o * (1 - t * t) if grad_hy is not None else torch.zeros_like(c)
+    if grad_cy is not None:
+        gc = gc + grad_cy
+    gates = [gc * c * i * (1 - i), gc * cx * f * (1 - f), gc * i * (1 - c * c), go * o * (1 - o)]
+    joined = torch.cat(gates, 1)
+    return joined, gc * f, joined.sum(0) if has_bias else torch.empty(0)
+
+
+def _gru_cell(ig: Any, hg: Any, hx: Any, bi: Any = None, bh: Any = None) -> Any:
+    ig = ig + bi if bi is not None else ig
+    hg = hg + bh if bh is not None else hg
+    ir, iz, new_i = ig.chunk(3, 1)
+    hr, hz, new_h = hg.chunk(3, 1)
+    r, z = (ir + hr).sigmoid(), (iz + hz).sigmoid()
+    n = (new_i + r * new_h).tanh()
+    return n + z * (hx - n), torch.cat([r, z, n, hx, new_h], 1)
+
+
+def _gru_cell_backward(grad: Any, workspace: Any, has_bias: bool) -> Any:
+    r, z, n, hx, new_h = workspace.chunk(5, 1)
+    gn = grad * (1 - z) * (1 - n * n)
+    gz = grad * (hx - n) * z * (1 - z)
+    gr = gn * new_h * r * (1 - r)
+    gi, gh = torch.cat([gr, gz, gn], 1), torch.cat([gr, gz, gn * r], 1)
+    bias = (gi.sum(0), gh.sum(0)) if has_bias else (None, None)
+    return gi, gh, grad * z, *bias
+
+
+def _typed(name: str) -> Callable[..., Any]:
+    """`mm.dtype` and the like: the product in a wider type."""
+
+    def call(*args: Any, out: Any = None, **kwargs: Any) -> Any:
+        operands = [a.to(args[-1]) if isinstance(a, _Tensor) else a for a in args[:-1]]
+        made = getattr(torch, name)(*operands, **kwargs)
+        return made if out is None else out.copy_(made)
+
+    return call
+
+
+def _batch_norm_stats(x: Any, eps: float) -> Any:
+    axes = [d for d in range(x.dim()) if d != 1]
+    variance, mean = torch.var_mean(x.float(), axes, correction=0)
+    return mean, (variance + eps).rsqrt()
+
+
+def _batch_norm_elemt(
+    x: Any, weight: Any, bias: Any, mean: Any, invstd: Any, eps: float, out: Any = None
+) -> Any:
+    shape = [1, -1, *[1] * (x.dim() - 2)]
+    made = (x.float() - mean.view(shape)) * invstd.view(shape)
+    if weight is not None:
+        made = made * weight.view(shape)
+    if bias is not None:
+        made = made + bias.view(shape)
+    made = made.to(x.dtype)
+    return made if out is None else out.copy_(made)
+
+
+def _gather_stats(
+    x: Any, mean: Any, invstd: Any, running_mean: Any, running_var: Any, momentum: float,
+    eps: float, counts: Any,
+) -> Any:  # fmt: skip
+    n = counts.view(-1, 1).to(mean.dtype)
+    total = n.sum()
+    all_mean = (mean * n).sum(0) / total
+    variance = ((invstd**-2 - eps + (mean - all_mean) ** 2) * n).sum(0) / total
+    if running_mean is not None:
+        running_mean.mul_(1 - momentum).add_(all_mean, alpha=momentum)
+    if running_var is not None:
+        unbiased = variance * total / (total - 1)
+        running_var.mul_(1 - momentum).add_(unbiased, alpha=momentum)
+    return all_mean, (variance + eps).rsqrt()
+
+
+def _batch_norm_backward_reduce(
+    grad: Any, x: Any, mean: Any, invstd: Any, weight: Any, wants_x: bool, wants_weight: bool,
+    wants_bias: bool,
+) -> Any:  # fmt: skip
+    axes = [d for d in range(x.dim()) if d != 1]
+    shape = [1, -1, *[1] * (x.dim() - 2)]
+    sum_grad = grad.float().sum(axes)
+    sum_grad_x = (grad.float() * (x.float() - mean.view(shape))).sum(axes)
+    return sum_grad, sum_grad_x, sum_grad_x * invstd, sum_grad.clone()
+
+
+def _batch_norm_backward_elemt(
+    grad: Any, x: Any, mean: Any, invstd: Any, weight: Any, sum_grad: Any, sum_grad_x: Any,
+    counts: Any,
+) -> Any:  # fmt: skip
+    shape = [1, -1, *[1] * (x.dim() - 2)]
+    n = counts.sum().to(mean.dtype)
+    made = grad.float() - (sum_grad / n).view(shape)
+    made = made - (x.float() - mean.view(shape)) * (invstd**2 * sum_grad_x / n).view(shape)
+    scale = invstd if weight is None else invstd * weight
+    return (made * scale.view(shape)).to(x.dtype)
+
+
+def _depthwise(
+    x: Any, weight: Any, size: Any, bias: Any, stride: Any, padding: Any, dilation: Any,
+    out: Any = None,
+) -> Any:  # fmt: skip
+    made = torch.nn.functional.conv2d(x, weight, bias, stride, padding, dilation, x.shape[1])
+    return made if out is None else out.copy_(made)
+
+
+def _masked_scale(x: Any, mask: Any, scale: float) -> Any:
+    return x * mask.to(x.dtype) * scale
+
+
+HOST_CALLS.update(
+    {
+        "_thnn_fused_lstm_cell": _lstm_cell,
+        "_thnn_fused_lstm_cell_backward_impl": _lstm_cell_backward,
+        "_thnn_fused_gru_cell": _gru_cell,
+        "_thnn_fused_gru_cell_backward": _gru_cell_backward,
+        "batch_norm_stats": _batch_norm_stats,
+        "batch_norm_elemt": _batch_norm_elemt,
+        "batch_norm_elemt.out": _batch_norm_elemt,
+        "batch_norm_gather_stats_with_counts": _gather_stats,
+        "batch_norm_backward_reduce": _batch_norm_backward_reduce,
+        "batch_norm_backward_elemt": _batch_norm_backward_elemt,
+        "_conv_depthwise2d": _depthwise,
+        "_conv_depthwise2d.out": _depthwise,
+        "_masked_scale": _masked_scale,
+        **{
+            f"{name}.{overload}": _typed(name)
+            for name in ("mm", "bmm", "addmm", "baddbmm")
+            for overload in ("dtype", "dtype_out")
+        },
+    }
+)
