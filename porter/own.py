@@ -12,6 +12,9 @@ from porter.rule import Category, Finding, rule
 from porter.site import Site
 from porter.targets import Target
 
+#: What reports call the family of these rules.
+FAMILY = "files and comments"
+
 UNREADABLE = "POR000"
 BLANKET = "POR002"
 NOT_PYTHON = "POR003"

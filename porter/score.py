@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from porter.own import UNREADABLE
+
 READY, REVIEW, BLOCKED = "READY", "AFTER REVIEW", "BLOCKED"
 
 Data = Mapping[str, Any]
@@ -64,6 +66,8 @@ def class_of(site: Data) -> str:
     status, category = site["status"], site["category"]
     if status == "rewritten":
         return "unsafe" if site["safety"] == "unsafe" else "safe"
+    if site["rule"] == UNREADABLE:  # nobody knows what the file would have needed
+        return "potential"
     if status == "information" or category == "information":
         return "information"
     if category == "mandatory":
@@ -76,6 +80,8 @@ def points(sites: Iterable[Data]) -> tuple[int, int]:
     resolved = total = 0
     for site in sites:
         if site["category"] != "mandatory" or site["status"] == "information":
+            continue
+        if site["rule"] == UNREADABLE:
             continue
         weight = max(1, site["effort"])
         total += weight
@@ -105,7 +111,8 @@ def _sentence(status: str, counts: Mapping[str, int], failed: int, data: Data) -
     if counts["blocking"]:
         them = "site needs" if counts["blocking"] == 1 else "sites need"
         parts.append(f"{counts['blocking']} {them} work by hand")
-    review = counts["choice"] + counts["potential"] + counts["unsafe"]
+    unread = sum(site["rule"] == UNREADABLE for site in data["sites"])
+    review = counts["choice"] + counts["potential"] + counts["unsafe"] - unread
     if review:
         parts.append(f"{review} {'site' if review == 1 else 'sites'} to review")
     if failed:

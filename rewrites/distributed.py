@@ -38,9 +38,7 @@ DEFAULT_BACKEND = "get_default_backend_for_device"
 
 #: Collectives libraries of accelerators. A file that names one of these beside "nccl" tells
 #: backends apart itself.
-OTHER_BACKENDS = frozenset(
-    {"hccl", "xccl", "cncl", "mccl", "ccl", "eccl", "tccl", "flagcx"}
-)
+OTHER_BACKENDS = frozenset({"hccl", "xccl", "cncl", "mccl", "ccl", "eccl", "tccl", "flagcx"})
 #: What a comparison with "nccl" means: a backend that moves device memory.
 DEVICE_BACKENDS = ("nccl", "hccl", "xccl")
 
@@ -49,6 +47,9 @@ KEYED_METHODS = frozenset({"get", "pop", "setdefault", "getenv", "getattr", "set
 OPTION_CALLS = frozenset(
     {"add_argument", "option", "argument", "Option", "Argument", "Field", "field"}
 )
+#: Keys of a table from devices to backends, and of texts for people.
+DEVICE_KEYS = frozenset({"cuda", "gpu", "cpu", "npu", "xpu", "hpu", "mps", "mlu", "musa"})
+TEXT_KEYS = frozenset({"help", "description", "doc", "title"})
 #: Calls that fail at once where the backend they are given is not built in.
 STOPS = frozenset(
     f"torch.distributed.{package}{name}"
@@ -326,9 +327,13 @@ def _entry(mapping: ast.Dict, node: Any) -> Reach:
     if node not in mapping.values:
         return Reach("key")
     key = mapping.keys[mapping.values.index(node)]
-    if key is not None and _is_key(key):
+    if not isinstance(key, ast.Constant):
+        return Reach("table")
+    if _is_key(key):
         return VALUE
-    return Reach("table")
+    if key.value in TEXT_KEYS:
+        return NOWHERE
+    return Reach("table") if key.value in DEVICE_KEYS else POTENTIAL
 
 
 def _subscript(module: Module, parent: ast.Subscript) -> Reach:

@@ -367,6 +367,8 @@ def _others(known: Variable) -> Iterator[str]:
 def _left(site: Site, known: Variable, certain: bool, span: tuple[int, int]) -> Finding:
     if known.ignored:
         return site.information(known.advice, span=span)
+    if known.npu and occurrences(site.module, known.npu):
+        return site.information(f"the file names {known.npu} too", span=span)
     advice = known.advice if certain else f"if this names the environment variable: {known.advice}"
     return site.gap(advice, span=span)
 

@@ -20,6 +20,8 @@ from pathlib import Path
 from types import CodeType, FrameType, TracebackType
 from typing import Any
 
+from .settings import SETTINGS_VARIABLE
+
 #: Frames of a traceback that are kept.
 MAX_FRAMES = 40
 #: Seconds after which a process that still computes writes down where it is.
@@ -29,6 +31,9 @@ FLUSH_OPERATORS = 2000
 
 INTERNAL, LIBRARY, USER = 0, 1, 2
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep  # noqa: PTH100, PTH120
+#: The folder that the device is started from, if it was prepared for a process.
+_BOOT = os.path.dirname(os.environ.get(SETTINGS_VARIABLE, "")) + os.sep  # noqa: PTH120
+_MACHINERY = (_HERE, "<", *([_BOOT] if _BOOT != os.sep else []))
 _paths = sysconfig.get_paths()
 _LIBRARIES = tuple({_paths["purelib"] + os.sep, _paths["platlib"] + os.sep})
 _STANDARD = tuple({_paths["stdlib"] + os.sep, _paths["platstdlib"] + os.sep})
@@ -42,11 +47,11 @@ def _kind(code: CodeType) -> int:
         name = code.co_filename
         if name.startswith("<ipython") or "ipykernel_" in name:
             kind = USER
-        elif name.startswith((_HERE, "<")) or _torch_file(name):
+        elif name.startswith(_MACHINERY) or _torch_file(name):
             kind = INTERNAL
         elif name.startswith(_LIBRARIES):
             kind = LIBRARY
-        elif name.startswith(_STANDARD) or os.sep + "boot" + os.sep + "torch_npu" in name:
+        elif name.startswith(_STANDARD):
             kind = INTERNAL
         else:
             kind = USER
