@@ -300,9 +300,17 @@ def _spelled(parameter: Any) -> str:
 def _value(parameter: Any) -> str:
     if parameter.metavar:
         return f"`{parameter.metavar}`"
-    if isinstance(parameter.default, Enum):
-        return f"`{'|'.join(choice.value for choice in type(parameter.default))}`"
-    return ""
+    choices = _choices(parameter)
+    return f"`{'|'.join(choices)}`" if choices else ""
+
+
+def _choices(parameter: Any) -> list[str]:
+    """The values of an option that takes one of several; older typers leave them to click."""
+    kind = getattr(getattr(parameter, "type_descriptor", None), "annotation", None)
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return [str(choice.value) for choice in kind]
+    choices = getattr(getattr(parameter, "type", None), "choices", ())
+    return [str(c.value) if isinstance(c, Enum) else str(c) for c in choices]
 
 
 def _meaning(parameter: Any) -> str:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import hashlib
 import re
 import traceback
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from porter import catalog as rules
@@ -20,11 +20,13 @@ from porter.module import NO_FACTS, ProjectFacts
 from porter.notebook import Notebook
 from porter.project import Kind
 from porter.report import FileStatus, SiteReport
-from porter.rule import Category, Rule, Safety, Status
-from porter.source import SourceProblem, decode_python
+from porter.rule import Category, Edit, Rule, Safety, Status
+from porter.source import SourceProblem, decode_python, decode_text
 from porter.suppress import Suppressions
 from porter.syntax import LineIndex, SyntaxProblem, parse
 from porter.targets import Target
+from porter.text import analyse_text, wants
+from porter.text_site import TextProblem
 
 UTF16 = (b"\xff\xfe", b"\xfe\xff")
 """How files begin that Python cannot read but an editor may have written."""
@@ -44,6 +46,7 @@ class Plan:
     ignore: tuple[str, ...] = ()
     unsafe: bool = False
     facts: ProjectFacts = NO_FACTS
+    callers: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def catalog(self, ignored: tuple[str, ...] = ()) -> Catalog:
         """The rules in force for a file that ignores these codes as well."""
@@ -103,6 +106,8 @@ def analyse(task: Task, plan: Plan) -> FileResult:
     """Analyse one file. Whatever goes wrong is in the result; nothing is raised."""
     try:
         data = task.data if task.data is not None else Path(task.path).read_bytes()
+        if task.kind == "other" and wants(rules.load(), task.shown):
+            return _other(task, plan, data)
         if data.startswith(UTF16):
             raise SourceProblem("is UTF-16; save it as UTF-8 so that Python can read it")
         if task.kind == "notebook":
@@ -227,6 +232,51 @@ def failure(
     return FileResult(FileStatus.FAILED, where + reason, tuple(site), trace=trace)
 
 
+# Files other than Python ------------------------------------------------------------------------
+
+
+def _other(task: Task, plan: Plan, data: bytes) -> FileResult:
+    catalog = plan.catalog(task.ignored)
+    try:
+        if data.startswith(UTF16):
+            raise SourceProblem("is UTF-16; save it as UTF-8")
+        source = decode_text(task.shown, data)
+        outcome = analyse_text(
+            source.text,
+            catalog,
+            plan.target,
+            task.shown,
+            unsafe=plan.unsafe,
+            callers=plan.callers,
+        )
+    except SourceProblem as problem:
+        named = re.match(r"line (\d+): ", problem.message)
+        return _not_read(task, catalog, data, problem.message, int(named[1]) if named else 1)
+    except TextProblem as problem:
+        return _not_read(task, catalog, data, problem.message, problem.line)
+    lines = re.split(r"\r\n|\r|\n", source.text)
+    sites = [_around(_site(task, settled), lines) for settled in outcome.settled]
+    after = source.encode(outcome.text) if outcome.text != source.text else None
+    return _result(outcome, sites, data, after, compare(source.text, outcome.text))
+
+
+def _not_read(task: Task, catalog: Catalog, data: bytes, why: str, line: int) -> FileResult:
+    """A relevant file that is not what its name says: left alone, with one finding."""
+    numbers = {
+        data.count(b"\n", 0, found.start()) + 1 for found in catalog.text_marker.finditer(data)
+    }
+    first = ", ".join(map(str, sorted(numbers)[:5]))
+    more = f" and {len(numbers) - 5} more" if len(numbers) > 5 else ""
+    where = f"; look at line{'s' if len(numbers) > 1 else ''} {first}{more}" if numbers else ""
+    rule = catalog.get(own.UNREAD_TEXT)
+    lines = data.splitlines()
+    shown = lines[line - 1][:WIDEST].decode("utf-8", "replace") if line <= len(lines) else ""
+    shown = "" if "\0" in shown else shown
+    site = [said(task.shown, rule, line, 1, shown, why + where)] if rule is not None else []
+    place = "" if why.startswith("line ") or line == 1 else f"line {line}: "
+    return FileResult(FileStatus.SKIPPED, place + why, tuple(site))
+
+
 # Notebooks --------------------------------------------------------------------------------------
 
 
@@ -241,7 +291,11 @@ def _notebook(task: Task, plan: Plan, data: bytes) -> FileResult:
     after = notebook.rewrite(outcome.text) if outcome.text != notebook.text else None
     index = LineIndex(notebook.text)
     placed = [_in_cell(site, notebook, index) for site in sites]
-    placed += _unread(task, plan, notebook)
+    commands = _commands(task, plan, notebook)
+    after = _with_commands(notebook, data, after, commands)
+    for start, inside in commands.items():
+        placed += _in_command(task, notebook, start, inside)
+    placed += _unread(task, plan, notebook, commands)
     hunks = compare(_shown(data), _shown(after)) if after is not None else ()
     return _result(outcome, placed, data, after, hunks)
 
@@ -266,13 +320,70 @@ def _in_cell(site: SiteReport, notebook: Notebook, index: LineIndex) -> SiteRepo
     )
 
 
-def _unread(task: Task, plan: Plan, notebook: Notebook) -> Iterator[SiteReport]:
+#: What stands before a shell command in a cell: `!`, `%pip`, `%%bash`.
+_TO_SHELL = re.compile(
+    r"!{1,2}|%(?=(?:pip|conda|mamba|uv)\b)|%(?:env|set_env|sx|sc|system)\b"
+    r"|%%(?:bash|sh|script[ \t]+(?:ba)?sh|shell|system|sx)[^\r\n]*"
+)
+
+
+def _commands(task: Task, plan: Plan, notebook: Notebook) -> dict[int, engine.Outcome]:
+    """What rules for shell scripts say of a notebook's commands, by where each begins."""
+    found = {}
+    catalog = plan.catalog(task.ignored)
+    for magic in notebook.magics:
+        lead = _TO_SHELL.match(magic.text)
+        data = magic.text.encode("utf-8", "surrogatepass")
+        if lead is None or not catalog.text_marker.search(data):
+            continue
+        shell = " " * lead.end() + magic.text[lead.end() :]
+        try:
+            outcome = analyse_text(shell, catalog, plan.target, "cell.sh", unsafe=plan.unsafe)
+        except TextProblem:
+            continue
+        if outcome.settled:
+            found[magic.start] = outcome
+    return found
+
+
+def _in_command(
+    task: Task, notebook: Notebook, start: int, outcome: engine.Outcome
+) -> Iterator[SiteReport]:
+    for settled in outcome.settled:
+        at = notebook.locate(start + settled.finding.start)
+        site = _site(task, settled)
+        yield replace(site, cell=at.cell_index + 1, line=at.line, column=at.column + 1)
+
+
+def _with_commands(
+    notebook: Notebook, data: bytes, after: bytes | None, commands: Mapping[int, engine.Outcome]
+) -> bytes | None:
+    """The notebook's bytes with its commands rewritten as well."""
+    now = Notebook.parse(data if after is None else after, parse)
+    if [m.text for m in now.magics] != [m.text for m in notebook.magics]:
+        return after
+    edits = [
+        Edit.of(new.start + e.start, new.start + e.end, e.text)
+        for old, new in zip(notebook.magics, now.magics, strict=True)
+        if old.start in commands
+        for settled in commands[old.start].settled
+        if settled.status is Status.REWRITTEN
+        for e in settled.finding.edits
+    ]
+    return now.apply(list(dict.fromkeys(edits))) if edits else after
+
+
+def _unread(
+    task: Task, plan: Plan, notebook: Notebook, commands: Mapping[int, engine.Outcome]
+) -> Iterator[SiteReport]:
     """Commands and cells that are not Python but hold what rules look for."""
     catalog = plan.catalog(task.ignored)
     rule = catalog.get(own.NOT_PYTHON)
     if rule is None:
         return
     for magic in notebook.magics:
+        if magic.start in commands:
+            continue
         if catalog.marker.search(magic.text.encode("utf-8", "surrogatepass")):
             at = notebook.locate(magic.start)
             line = magic.text.splitlines()[0]

@@ -12,8 +12,10 @@ from dataclasses import dataclass, replace
 
 from porter.rule import Finding, Rule
 from porter.site import Site
+from porter.text_site import TextSite
 
 Review = Callable[[Site, Finding], Finding]
+TextReview = Callable[[TextSite, Finding], Finding]
 
 ENTRY_POINTS = "porter.rewrites"
 CODE = re.compile(r"[A-Z]{3,6}\d{3}\Z")
@@ -33,6 +35,8 @@ class Catalog:
         exported: prefixes of qualified names that other files of a project may re-export.
         methods: method names whose definition in a project changes what rules may assume.
         reviews: functions (Site, Finding) -> Finding that see every rewrite before it is accepted.
+        text_markers: byte patterns for files other than Python.
+        text_reviews: functions (TextSite, Finding) -> Finding for findings in such files.
     """
 
     rules: tuple[Rule, ...]
@@ -40,6 +44,13 @@ class Catalog:
     exported: tuple[str, ...] = ()
     methods: tuple[str, ...] = ()
     reviews: tuple[Review, ...] = ()
+    text_markers: tuple[str, ...] = ()
+    text_reviews: tuple[TextReview, ...] = ()
+
+    @functools.cached_property
+    def text_marker(self) -> re.Pattern[bytes]:
+        """What a file other than Python must hold for any rule to look at it."""
+        return re.compile(("|".join(self.text_markers) or r"(?!)").encode())
 
     @functools.cached_property
     def marker(self) -> re.Pattern[bytes]:
@@ -149,7 +160,8 @@ def _modules() -> list[object]:
 def collect(modules: Iterable[object]) -> Catalog:
     """Build a catalog from modules that hold `Rule` objects.
 
-    A module may also hold MARKERS (byte patterns), EXPORTED, METHODS and REVIEWS.
+    A module may also hold MARKERS (byte patterns), EXPORTED, METHODS, REVIEWS and, for
+    files other than Python, TEXT_MARKERS (byte patterns) and TEXT_REVIEWS.
 
     Raises:
         CatalogProblem: two rules share a code or name, or a code is malformed.
@@ -160,6 +172,8 @@ def collect(modules: Iterable[object]) -> Catalog:
     exported: list[str] = []
     methods: list[str] = []
     reviews: list[Review] = []
+    text_markers: list[str] = []
+    text_reviews: list[TextReview] = []
     for module in modules:
         own = [v for v in vars(module).values() if isinstance(v, Rule)]
         served = frozenset(t for r in own for t in r.targets)
@@ -167,6 +181,8 @@ def collect(modules: Iterable[object]) -> Catalog:
         exported += getattr(module, "EXPORTED", ())
         methods += getattr(module, "METHODS", ())
         reviews += getattr(module, "REVIEWS", ())
+        text_markers += getattr(module, "TEXT_MARKERS", ())
+        text_reviews += getattr(module, "TEXT_REVIEWS", ())
         for value in own:
             if rules.get(value.code) is value:
                 continue
@@ -182,6 +198,8 @@ def collect(modules: Iterable[object]) -> Catalog:
         tuple(sorted(set(exported))),
         tuple(sorted(set(methods))),
         tuple(reviews),
+        tuple(sorted(set(text_markers))),
+        tuple(text_reviews),
     )
 
 

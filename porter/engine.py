@@ -268,9 +268,11 @@ def _attribute_sites(module: Module, catalog: Catalog) -> Iterator[tuple[Site, l
     for attribute, rules in catalog.attributes.items():
         for node in module.attributes.get(attribute, ()):
             name = module.name_of(node)
-            if name and rules_for(name, catalog):
-                continue
-            yield Site(module, node, module.scope(node), "attribute", name), rules
+            # A rule that the name woke has seen this node; others have not.
+            awake = rules_for(name, catalog) if name else []
+            asleep = [r for r in rules if r not in awake]
+            if asleep:
+                yield Site(module, node, module.scope(node), "attribute", name), asleep
 
 
 def _string_sites(module: Module, catalog: Catalog) -> Iterator[tuple[Site, list[Rule]]]:

@@ -138,7 +138,13 @@ def collect(places: Sequence[Place], data: Mapping[int, bytes], catalog: Catalog
         i for i, b in data.items() if places[i].file.kind == "python" and signs.exports.search(b)
     ]
     search.follow(exporters)
-    methods = search.methods([i for i, b in data.items() if signs.methods.search(b)])
+    methods = search.methods(
+        [
+            i
+            for i, b in data.items()
+            if places[i].file.kind != "other" and signs.methods.search(b)
+        ]
+    )
     imported: dict[str, frozenset[str]] = {}
     for i, names in search.imported.items():
         dotted = places[i].dotted
@@ -222,7 +228,8 @@ class _Search:
         return [
             i
             for i, data in self.data.items()
-            if named.search(data) and placed.search(data) and self._uses(i, wanted)
+            if self.places[i].file.kind != "other"
+            and named.search(data) and placed.search(data) and self._uses(i, wanted)
         ]
 
     def _uses(self, index: int, wanted: set[int]) -> bool:

@@ -27,6 +27,8 @@ def add_imports(module: Module, findings: Iterable[Finding], placement: Placemen
     offset, blank = _import_place(module)
     if offset is None:
         return []
+    if offset != module.index.line_start(module.index.position(offset)[0]):
+        return [Span(offset, offset, "".join(f"import {name}; " for name in needed))]
     text += newline if blank else ""
     # A line inserted at the same place by a shared assignment must stand below the import.
     for position, span in enumerate(placement.spans):
@@ -47,6 +49,8 @@ def _import_place(module: Module) -> tuple[int | None, bool]:
         if isinstance(statement, ast.ImportFrom) and statement.module == "__future__":
             last = statement
             continue
+        if last is not None and statement.lineno == last.end_lineno:
+            return module.start(statement), False  # `"""Docs."""; import os`
         if isinstance(statement, (ast.Import, ast.ImportFrom)):
             return module.index.line_start(statement.lineno), False
         break

@@ -18,9 +18,10 @@ FAMILY = "files and comments"
 UNREADABLE = "POR000"
 BLANKET = "POR002"
 NOT_PYTHON = "POR003"
+UNREAD_TEXT = "POR004"
 TORCH_BOUND = "POR010"
 
-CODES = (UNREADABLE, BLANKET, NOT_PYTHON, TORCH_BOUND)
+CODES = (UNREADABLE, BLANKET, NOT_PYTHON, UNREAD_TEXT, TORCH_BOUND)
 
 
 @rule(UNREADABLE, "unreadable-file", effort=0)
@@ -65,6 +66,23 @@ def unread_code(site: Site, target: Target) -> Iterator[Finding]:
 
     ## References
     - https://ipython.readthedocs.io/en/stable/interactive/magics.html
+    """
+    yield from ()
+
+
+@rule(UNREAD_TEXT, "unread-file", category=Category.POTENTIAL)
+def unread_file(site: Site, target: Target) -> Iterator[Finding]:
+    """Reports a configuration, script or image that looks relevant but cannot be read as such.
+
+    ## Why it matters
+    Templates, broken YAML and binary files can choose the device as well as valid files can.
+
+    ## What it does
+    Names the place that stops the reader, and the first lines with what rules look for. The file
+    is left as it was; the exit code does not change, since a template need not be valid.
+
+    ## References
+    - https://yaml.org/spec/1.2.2/
     """
     yield from ()
 

@@ -6,12 +6,14 @@ decoded nor parsed.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from porter import facts, own, requirements
+from porter import catalog as rules
+from porter import facts, native, own, requirements
 from porter.analysis import UTF16, FileResult, Plan, Task, failure, said, selected
 from porter.catalog import Catalog
 from porter.config import Settings
@@ -22,6 +24,8 @@ from porter.report import FileReport, FileStatus, Report, SiteReport, assemble
 from porter.rule import Status
 from porter.scan import may_match
 from porter.targets import Target
+from porter.text import wants
+from porter.text_site import kind_of
 
 #: Bytes of files kept in memory between the first look and the search across files.
 KEPT_BYTES = 200_000_000
@@ -124,7 +128,7 @@ def run(request: Request, progress: Progress | None = None) -> Run:
     """
     settings = request.settings
     catalog = selected(settings.select, settings.ignore)
-    files, skipped, notes = _inputs(request)
+    files, skipped, notes = _inputs(request, catalog)
     base = _base(request)
     choice = _choice(request)
     surroundings = _surroundings(request, files)
@@ -147,6 +151,7 @@ def run(request: Request, progress: Progress | None = None) -> Run:
         settings.ignore,
         settings.unsafe,
         found.facts,
+        _callers(places[: len(files)], data),
     )
     ignored = _Ignored(settings)
     serving = catalog.serving(settings.target)
@@ -182,6 +187,21 @@ def run(request: Request, progress: Progress | None = None) -> Run:
     )
 
 
+def _callers(places: Sequence[facts.Place], data: Mapping[int, bytes]) -> dict[str, list[str]]:
+    """Where Python files call what C++ files of the run bind."""
+    names: list[str] = []
+    for index, where in enumerate(places):
+        if index in data and kind_of(where.shown) == "native" and b"m.def" in data[index]:
+            bound = native.exports(data[index].decode("utf-8", "replace"))
+            names += [export.name for export in bound]
+    python = (
+        (where.shown, data[index])
+        for index, where in enumerate(places)
+        if index in data and where.file.kind == "python"
+    )
+    return dict(native.callers(names, python)) if names else {}
+
+
 def _provenance(settings: Settings, choice: requirements.Choice, catalog: Catalog) -> Provenance:
     return Provenance(
         origin=choice.origin,
@@ -215,11 +235,13 @@ def _changed(
 
 
 def _inputs(
-    request: Request,
+    request: Request, catalog: Catalog
 ) -> tuple[list[InputFile], tuple[Skipped, ...], tuple[str, ...]]:
     if request.stdin is not None:
         path = Path(request.stdin_name)
         kind: Kind = "notebook" if path.suffix.lower() == ".ipynb" else "python"
+        if path.suffix.lower() not in (".py", ".pyi", ".pyw") and wants(rules.load(), path.name):
+            kind = "other"
         return [InputFile(path.parent, path, path.name, kind)], (), ()
     settings, folder = request.settings, request.settings.folder
     exclude = [*request.exclude]
@@ -229,7 +251,7 @@ def _inputs(
             exclude = [*settings.exclude, *exclude]
         else:
             rest = Patterns(settings.exclude)
-    found = discover(request.paths, exclude=exclude)
+    found = discover(request.paths, exclude=exclude, also=functools.partial(wants, catalog))
     files = list(found.files)
     if rest is not None and folder is not None:
         named = set(request.paths)
@@ -302,6 +324,8 @@ def _concerns(file: InputFile, data: bytes, catalog: Catalog) -> bool:
     """Whether rules may find anything in the file, or it must be reported as unreadable."""
     if data.startswith(UTF16):
         return True
+    if file.kind == "other" and wants(rules.load(), file.relative):
+        return catalog.text_marker.search(data) is not None
     if file.kind == "notebook":  # its bytes are JSON: what looks like a comment need not be one
         return catalog.marker.search(data) is not None
     return may_match(data, catalog.marker)

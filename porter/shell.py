@@ -416,6 +416,8 @@ def effective(command: Command) -> tuple[list[Word], list[Word]]:
     assignments, words = list(command.assignments), list(command.words)
     while words:
         name = words[0].value.rpartition("/")[2]
+        if name == "command" and words[1:] and words[1].value in ("-v", "-V"):
+            break  # asks where a program is; runs nothing
         if name in _WRAPPERS:
             takes, words = _WRAPPERS[name], words[1:]
             while words and words[0].value.startswith("-"):

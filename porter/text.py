@@ -30,7 +30,13 @@ _PROBLEM = "the rewrite would change more than its place; file left as it was"
 
 def wants(catalog: Catalog, path: str) -> bool:
     """Whether any rule looks at files with this relative path."""
-    return any(patterns.match(path, folder=False) for _, patterns in _by_files(catalog))
+    return _wanted(catalog).match(path, folder=False)
+
+
+@functools.lru_cache(maxsize=64)
+def _wanted(catalog: Catalog) -> Patterns:
+    """All patterns at once: this is asked for every file of a project."""
+    return Patterns(sorted({pattern for rule in catalog.rules for pattern in rule.files}))
 
 
 def rules_for(catalog: Catalog, path: str) -> list[Rule]:
@@ -107,6 +113,8 @@ def find(file: TextFile, catalog: Catalog, target: Target) -> list[Finding]:
                 effort=rule.effort if finding.effort is None else finding.effort,
                 safety=_safety(finding, rule),
             )
+            for review in catalog.text_reviews:
+                stamped = review(site, stamped)
             found.setdefault((rule.code, stamped.start, stamped.end, stamped.edits), stamped)
     return sorted(found.values(), key=lambda f: (f.start, f.end, f.rule))
 

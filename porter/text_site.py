@@ -36,6 +36,8 @@ _KINDS = (
     ("native", r".*\.(?:cu|cuh|cpp|cc|cxx|c|h|hh|hpp|hxx|inl)"),
 )
 _NAMED = re.compile("|".join(f"(?P<{k}>{p})" for k, p in _KINDS), re.IGNORECASE | re.DOTALL)
+#: A longer file in one of these formats holds data, not settings.
+LONGEST_SETTINGS = 1_000_000
 DATA = frozenset({"yaml", "json", "toml", "ini"})
 
 
@@ -94,6 +96,8 @@ class TextFile:
         """
         if self.kind not in DATA:
             return ()
+        if len(self.text) > LONGEST_SETTINGS:
+            raise TextProblem(f"longer than {LONGEST_SETTINGS:,} characters: taken for data, not read")
         try:
             return read_scalars(self.kind, self.text)
         except DataProblem as problem:

@@ -11,10 +11,13 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from porter.rule import Category, Finding, Safety
 from porter.scalars import Scalar
 from porter.shell import Command, Script, ShellProblem, Word, effective, program
 from porter.shell import read as read_shell
-from porter.text_site import DATA, TextFile, TextProblem
+from porter.text_site import DATA, TextFile, TextProblem, TextSite
+
+from .packages import packages
 
 # Files ------------------------------------------------------------------------------------------
 
@@ -34,7 +37,7 @@ REQUIREMENTS = tuple(
     f"*{word}*.{suffix}"
     for word in ("requirement", "constraint", "reqs")
     for suffix in ("txt", "in")
-) + ("requirements/*.txt", "requirements/*.in", "requirements/**/*.txt")
+) + ("**/requirements/**/*.txt", "**/requirements/**/*.in")
 MAKE = ("[Mm]akefile", "GNUmakefile", "[Mm]akefile.*", "*.mk")
 CMAKE = ("CMakeLists.txt", "*.cmake")
 CUDA_SOURCES = ("*.cu", "*.cuh")
@@ -46,11 +49,46 @@ RUNNING = (*SHELL, *DOCKER, *MAKE, *YAML, *JSON, *INI)
 
 #: Bytes that a file must hold for any rule of these modules to look at it.
 TEXT_MARKERS = (
-    rb"(?i)cuda|nvidia|nccl|cudnn|cublas|nvcc|nvtx|nsys|\bcu1[0-9]\d\b|tensorrt|\bncu\b",
-    rb"(?i)\bgpus?\b|[-_]gpus?\b|\bgpus?[-_]|gres|MULTI_GPU|triton|nvcr\.io|"
-    rb"torch|xformers|flash|apex|bitsandbytes|cupy|faiss|pynvml",
-    rb"(?i)\b[ahvl]100\b|accelerators",
+    r"(?i:cuda|nvidia|nccl|cudnn|cublas|nvcc|nvtx|nsys|cu1[0-9]\d\b|tensorrt|trtexec|\bncu\b)",
+    r"(?i:(?:\b|_)gpus?(?:\b|_)|\bgres\b|nvcr\.io|sparse_attention|OneBit|quantize_training)",
+    r"__(?:global|device|host)__|accelerators\b|\bnvprof\b|\bnvtop\b|_bnb_|\btorch\b|pytorch",
+    # Names of packages, where a requirement begins.
+    *sorted({rf"(?i:\b{re.escape(n)}\b)" for row in packages() for n in row.pypi if row.cuda_bound}),
 )
+
+
+# Reviews ----------------------------------------------------------------------------------------
+
+_NAMED_CUDA = re.compile(r"(?:^|[/_.-])(?:cuda\d*|nvidia|cu\d{2,3})(?=[/_.-]|\Z)", re.IGNORECASE)
+_NAMED_GPU = re.compile(r"(?:^|[/_.-])gpu(?=[/_.-]|\Z)", re.IGNORECASE)
+_NAMED_OTHER = re.compile(
+    r"(?:^|[/_.-])(?:rocm|hip|amd|npu|ascend|xpu|hpu|gaudi\d?|habana|mps|metal|musa|mlu|tpu|cpu)(?=[/_.-]|\Z)",
+    re.IGNORECASE,
+)
+_IN_CI = re.compile(r"(?:^|/)\.(?:github|circleci|buildkite|gitlab)/|(?:^|/)(?:\.gitlab-ci|azure-pipelines[\w.-]*)\.yml\Z")
+
+
+def _for_its_device(site: TextSite, finding: Finding) -> Finding:
+    """A file that is named after a device serves that device: nothing of it is changed unasked."""
+    if site.path.endswith((".cu", ".cuh")):
+        return finding
+    named = _NAMED_CUDA.search(site.path) or (site.kind != "shell" and _NAMED_GPU.search(site.path))
+    if _NAMED_OTHER.search(site.path) and not named:
+        return replace(finding, edits=(), safety=Safety.MANUAL, category=Category.INFORMATION,
+                       effort=0, reason=f"in a file for another device; {finding.reason}")  # fmt: skip
+    if not finding.edits:
+        return finding
+    if named:
+        reason = "the file is named after CUDA: keep it, and add one for the target"
+    elif _IN_CI.search(site.path):
+        reason = "the job needs a runner with the target's device first"
+    else:
+        return finding
+    joined = f"{reason}; {finding.reason}" if finding.reason else reason
+    return replace(finding, safety=Safety.UNSAFE, reason=joined)
+
+
+TEXT_REVIEWS = (_for_its_device,)
 
 # Commands ---------------------------------------------------------------------------------------
 
@@ -60,6 +98,8 @@ _SHELL_KEYS = frozenset(
     "inline-script test_command postCreateCommand onCreateCommand postStartCommand runArgs "
     "CIBW_BEFORE_BUILD commands_pre commands_post build_commands".split()
 )
+#: JSON that holds commands; any other may be data with such keys.
+_EDITOR = re.compile(r"(?:^|/)(?:\.?devcontainer|\.vscode)(?:\.json\Z|/)")
 #: Keys whose lists are the words of one command.
 _WORD_LISTS = frozenset({"command", "args", "entrypoint", "cmd", "exec", "runArgs"})
 _SHELLS = frozenset({"bash", "sh", "zsh", "ksh", "dash"})
@@ -105,7 +145,9 @@ def runs(file: TextFile) -> tuple[Run, ...]:
     """
     if "runs" not in file.memo:
         found = [_run(command) for script in scripts(file) for command in script.commands]
-        file.memo["runs"] = tuple(sorted(found, key=lambda r: r.span))
+        file.memo["runs"] = tuple(
+            sorted((r for r in found if r.words or r.assignments), key=lambda r: r.span)
+        )
     known: tuple[Run, ...] = file.memo["runs"]
     return known
 
@@ -142,7 +184,7 @@ def _outer_scripts(file: TextFile) -> Iterator[Script]:
                     raise TextProblem(f"not understood as shell: {problem.message}", line) from None
     elif file.kind == "make":
         yield from _recipes(file.text)
-    elif file.kind in DATA:
+    elif file.kind in DATA and (file.kind != "json" or _EDITOR.search(file.path)):
         yield from _in_data(file)
 
 
@@ -306,7 +348,7 @@ def _wanted(file: TextFile) -> Iterator[Wanted]:
     if file.kind == "requirements":
         for start, line in file.lines():
             content = re.sub(r"(?:^|\s)#.*", "", line)
-            if not content.lstrip().startswith("-"):
+            if not content.lstrip().startswith("-") or content.lstrip().startswith("-e git+"):
                 yield from _requirement(content, start)
     elif file.kind == "toml":
         for scalar in file.scalars:
@@ -327,8 +369,17 @@ def _wanted(file: TextFile) -> Iterator[Wanted]:
         yield from _installed(run)
 
 
+_REPOSITORY = re.compile(r"(?:-e\s+)?(?:[\w.-]+\s*@\s*)?git\+\w+://[\w.@:-]+/(?:[\w.-]+/)*?([\w.-]+?)(?:\.git)?(?:[@#/?].*)?\Z")
+
+
 def _requirement(text: str, start: int, installer: str = "pip") -> Iterator[Wanted]:
     stripped = text.strip()
+    cloned = _REPOSITORY.match(stripped)
+    if cloned is not None:
+        at = start + text.index(stripped)
+        name = re.sub(r"[-_.]+", "-", cloned[1]).lower()
+        yield Wanted(name, at, at + len(stripped), stripped, installer)
+        return
     found = _NAME.match(stripped)
     if found is None or re.match(r"[a-z+]+://|[\w.-]*/", stripped):
         return

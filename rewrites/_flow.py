@@ -116,11 +116,35 @@ def sink(module: Module, node: Any, depth: int = 0) -> Sink:
         return _default_sink(module, parent, node, depth)
     if isinstance(parent, ast.Return):
         return _return_sink(module, parent, depth)
+    if (names := _literal_type(module, node)) is not None:
+        return Sink("literal") if any(map(is_device_name, names)) else NO_SINK
     if isinstance(parent, (ast.List, ast.Tuple, ast.Set)):
         return _sequence_sink(module, parent, node, depth)
     if isinstance(parent, ast.Dict):
         return _dict_sink(module, parent, node, depth)
     return NO_SINK
+
+
+def _literal_type(module: Module, node: Any) -> list[str] | None:
+    """What `Literal["cuda", "cpu"]` annotates; None if the string stands in no such type."""
+    parent = node.parent
+    if isinstance(parent, ast.Tuple):
+        parent = parent.parent  # type: ignore[attr-defined]
+    if not isinstance(parent, ast.Subscript) or node is parent.value:
+        return None
+    if not re.search(r"(^|\.)Literal$", module.segment(parent.value)):
+        return None
+    for outer in module.parents(parent):
+        if isinstance(outer, ast.arg):
+            return [outer.arg]
+        if isinstance(outer, ast.AnnAssign):
+            target = outer.target
+            return [getattr(target, "id", getattr(target, "attr", ""))]
+        if isinstance(outer, ast.Assign):
+            return [t.id for t in outer.targets if isinstance(t, ast.Name)]
+        if isinstance(outer, ast.stmt):
+            break
+    return []
 
 
 def _first(*sinks: Sink) -> Sink:
@@ -157,7 +181,7 @@ def _keyword_sink(module: Module, keyword: ast.keyword, depth: int) -> Sink:
     name = module.name_of(call.func)
     if name == "torch.device":
         return Sink("type") if keyword.arg == "type" else Sink("ctor")
-    if keyword.arg in ("default", "choices", "const", "default_factory"):
+    if keyword.arg in ("default", "choices", "const", "default_factory", "type", "click_type"):
         return _option_sink(module, call, depth)
     if name.startswith("torch.") and keyword.arg in ("device_type", "device_map"):
         return STRING
@@ -291,6 +315,9 @@ def _target(module: Module, target: Any, depth: int, value: Any = None) -> Sink:
         if is_device_name(target.id):
             return STRING
         owner = module.scope(target).owner(target.id)
+        if owner is not None and owner.kind == "class":
+            # A field: read as an attribute of whatever holds the instance.
+            return STRING if _attribute_reaches(module, target.id, depth) else NO_SINK
         return _uses_sink(module, owner, target.id, depth) if owner else NO_SINK
     if isinstance(target, ast.Attribute):
         if is_device_name(target.attr) or _attribute_reaches(module, target.attr, depth):
@@ -354,11 +381,26 @@ def _sequence_sink(module: Module, sequence: Any, node: Any, depth: int) -> Sink
             and any(is_device_name(n.strip()) for n in earlier.value.split(","))
         ):
             return STRING
+        if _method(parent) == "Choice" and not position:
+            found = sink(module, parent, depth + 1)
+            return Sink("str", found.foreign) if found else found
         return NO_SINK
+    if isinstance(parent, ast.Assign) and all(_unpacked(t, sequence) for t in parent.targets):
+        place = sequence.elts.index(node)
+        return _first(*(_target(module, t.elts[place], depth) for t in parent.targets))  # type: ignore[attr-defined]
     if isinstance(parent, (ast.keyword, ast.Assign, ast.AnnAssign)):
         found = sink(module, sequence, depth + 1)
         return Sink("str", found.foreign) if found else found
     return NO_SINK
+
+
+def _unpacked(target: ast.expr, sequence: Any) -> bool:
+    """`device, count = "cuda", 2`: whether each element has a target of its own."""
+    return (
+        isinstance(target, (ast.Tuple, ast.List))
+        and len(target.elts) == len(sequence.elts)
+        and not any(isinstance(e, ast.Starred) for e in (*target.elts, *sequence.elts))
+    )
 
 
 def _dict_sink(module: Module, mapping: ast.Dict, node: Any, depth: int) -> Sink:

@@ -131,8 +131,20 @@ def _is_constant(node: ast.AST, value: object) -> bool:
 def guarded(module: Module, node: ast.AST) -> bool:
     """Whether `node` is evaluated only where an accelerator can be used."""
     child: Any = node
+    deferred = False
     for parent in module.parents(node):
         if _parent_guards(parent, child, module):
+            return True
+        if isinstance(parent, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            deferred = deferred or child in parent.body
+        # Decorators decide whether a function's body runs; defaults, decorators and what stands
+        # in the body of a class are evaluated whatever they say.
+        if (
+            deferred
+            and isinstance(parent, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
+            and child in parent.body
+            and any(_decorator_guards(d, module) for d in parent.decorator_list)
+        ):
             return True
         if isinstance(child, ast.stmt) and _earlier_exit(parent, child, module):
             return True
@@ -152,8 +164,6 @@ def _parent_guards(parent: Any, child: Any, module: Module) -> bool:
     if isinstance(parent, ast.BoolOp) and child in parent.values:
         earlier = parent.values[: parent.values.index(child)]
         return any(implies(v, isinstance(parent.op, ast.And), module) for v in earlier)
-    if isinstance(parent, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-        return any(_decorator_guards(d, module) for d in parent.decorator_list if child is not d)
     return False
 
 

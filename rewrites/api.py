@@ -363,7 +363,8 @@ def _guarded_statement(
     rest = module.text[module.end(statement) : _line_end(module.text, module.end(statement))]
     if indent.strip() or rest.lstrip()[:1] == ";":
         return _prefixed(renamed, start, f"{available} and ")
-    newline = "\r\n" if module.text.startswith("\r\n", _line_end(module.text, start)) else "\n"
+    end = _line_end(module.text, start)
+    newline = "\r\n" if module.text.startswith("\r\n", end) else module.text[end : end + 1] or "\n"
     unit = "\t" if indent.endswith("\t") else "    "
     return _prefixed(renamed, start, f"if {available}:{newline}{indent}{unit}")
 

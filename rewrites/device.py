@@ -16,7 +16,7 @@ from porter.scope import parent_of
 from porter.site import Site, needs_parentheses
 from porter.targets import ACCELERATOR_SINCE, AUTOLOAD_SINCE, Target
 
-from ._flow import FOREIGN, TORCH_FAMILY, Sink, is_device_value, sink
+from ._flow import FOREIGN, KEYED_METHODS, TORCH_FAMILY, Sink, is_device_value, sink
 from ._match import (
     CURRENT,
     TOLD_APART,
@@ -38,8 +38,13 @@ MARKERS = ("[Cc]uda", "CUDA")
 EXPORTED = ("torch.cuda",)
 METHODS = ("cuda", "is_cuda")
 
+#: Functions that take the name of an attribute.
+ACCESSORS = ("hasattr", "getattr", "setattr", "delattr")
 #: Methods that take device text apart or test it.
 STRING_METHODS = ("startswith", "endswith", "replace", "split", "find", "count", "index")
+
+#: The method taken from its class: `map(torch.Tensor.cuda, xs)`.
+UNBOUND = ("torch.Tensor.cuda", "torch.nn.Module.cuda", "torch.nn.modules.module.Module.cuda")
 
 NAME_TAKEN = "the name torch means something else here; write the device by hand"
 
@@ -102,6 +107,12 @@ def npu_import(target: Target) -> tuple[str, ...]:
             "from accelerate import Accelerator\n\naccelerator = Accelerator()\n\n\ndef f(x):\n    return x.to(accelerator.device)\n",
             "from accelerate import Accelerator\n\naccelerator = Accelerator()\n\n\ndef f(x):\n    return x.npu()\n",
         ),
+        change(
+            'import torch\nx = torch.load("a", map_location=lambda storage, loc: storage.cuda())\ny = torch.load("a", map_location=lambda s, l: s.cuda(1))\n',
+            'import torch\n\ndevice_type = (torch.accelerator.current_accelerator() or torch.device("cpu")).type\n\nx = torch.load("a", map_location=torch.accelerator.current_accelerator())\ny = torch.load("a", map_location=torch.device(device_type, 1))\n',
+            'import torch\nx = torch.load("a", map_location=lambda storage, loc: storage.npu())\ny = torch.load("a", map_location=lambda s, l: s.npu(1))\n',
+            note="a storage's own .to() takes a device by keyword only",
+        ),
         keep("import argparse\n\ndef f(args):\n    return 1 if args.cuda else 0\n", finding=False),
         keep(
             "class Net:\n    def cuda(self):\n        return self\n\n    def go(self):\n        self.cuda()\n"
@@ -136,6 +147,9 @@ def cuda_method_call(site: Site, target: Target) -> Iterator[Finding]:
     - https://docs.pytorch.org/docs/stable/generated/torch.accelerator.current_accelerator.html
     """
     call = site.call
+    if site.name in UNBOUND:
+        yield from _unbound(site, target)
+        return
     if call is None:
         yield from _uncalled(site)
         return
@@ -169,7 +183,13 @@ def cuda_method_call(site: Site, target: Target) -> Iterator[Finding]:
     if not target.has(ACCELERATOR_SINCE):
         yield site.gap(TOO_OLD)
         return
-    yield _note(_to_device(site, call, token), note)
+    place = _location_lambda(site)
+    if place is not None:
+        yield _location(site, call, place)
+    elif _is_storage(site):
+        yield site.gap("a storage is moved by .to(device=...), by keyword and to a device only")
+    else:
+        yield _note(_to_device(site, call, token), note)
 
 
 def _note(finding: Finding, note: str) -> Finding:
@@ -218,6 +238,60 @@ def _to_device(site: Site, call: ast.Call, token: tuple[int, int]) -> Finding:
         edits.append(Edit.of(module.start(blocking), module.start(blocking), "non_blocking="))
     return site.finding(
         *edits, imports=imports, safety=safety, reason=reason, span=_call_span(site)
+    )
+
+
+def _location_lambda(site: Site) -> ast.Lambda | None:
+    """The lambda of `map_location=lambda storage, loc: storage.cuda(...)`."""
+    function: Any = parent_of(site.call)
+    receiver = site.node.value
+    if not isinstance(function, ast.Lambda) or not isinstance(receiver, ast.Name):
+        return None
+    names = [a.arg for a in function.args.args]
+    around = parent_of(function)
+    is_location = (isinstance(around, ast.keyword) and around.arg == "map_location") or (
+        isinstance(around, ast.Call) and site.module.name_of(around.func) == "torch.load"
+    )
+    return function if is_location and names[:1] == [receiver.id] else None
+
+
+def _location(site: Site, call: ast.Call, function: ast.Lambda) -> Finding:
+    """The device itself in place of a lambda that moves every storage to it."""
+    module = site.module
+    around = site.at(function)
+    start, end = module.span(function)
+    if len(call.args) > 1 or any(k.arg != "device" for k in call.keywords):
+        return site.gap("write map_location=device by hand")
+    where = call.args[0] if call.args else call.keywords[0].value if call.keywords else None
+    if where is None:
+        device = device_expression(around)
+        if device is None:
+            return site.gap(NAME_TAKEN)
+        edit = Edit.of(start, end, device.part)
+        return site.finding(edit, imports=device.imports, span=(start, end))
+    torch, kind = torch_at(around), type_expression(around, reuse=False)
+    if torch is None or kind is None:
+        return site.gap(NAME_TAKEN)
+    low, high = module.span(where)
+    index = _surely_not_none(module, where) and not isinstance(where, ast.JoinedStr)
+    return site.finding(
+        Edit.of(start, low, f"{torch[0]}.device(", kind.part, ", "),
+        Edit.of(high, end, ")"),
+        imports=(*torch[1], *kind.imports),
+        safety=Safety.SAFE if index else Safety.UNSAFE,
+        reason="" if index else "right if the argument is an index, not None or a device",
+        span=(start, end),
+    )
+
+
+def _is_storage(site: Site) -> bool:
+    receiver = site.node.value
+    if isinstance(receiver, ast.Name):
+        return receiver.id in ("storage", "untyped_storage")
+    return (
+        isinstance(receiver, ast.Call)
+        and isinstance(receiver.func, ast.Attribute)
+        and (receiver.func.attr in ("storage", "untyped_storage", "typed_storage"))
     )
 
 
@@ -278,9 +352,22 @@ def _tested_not_none(module: Module, node: ast.expr) -> bool:
     return False
 
 
+def _unbound(site: Site, target: Target) -> Iterator[Finding]:
+    token = attribute_token(site.module, site.node)
+    if site.stored or token is None:
+        yield site.gap("the method is replaced here; replace the target's instead")
+    elif target.agnostic:
+        yield site.gap("the method of the class itself; use its .to with a device as an argument")
+    else:
+        yield site.finding(Edit.of(*token, "npu"), imports=npu_import(target))
+
+
 def _uncalled(site: Site) -> Iterator[Finding]:
     """`x.cuda` without a call: a flag, or the method handed on."""
     parent = site.parent
+    if site.name == "torch.cuda":
+        yield from _module_itself(site)
+        return
     if site.stored or site.name or not isinstance(parent, (ast.Call, ast.Assign)):
         return
     if isinstance(parent, ast.Call) and site.node not in parent.args:
@@ -291,6 +378,39 @@ def _uncalled(site: Site) -> Iterator[Finding]:
         "the method cuda is handed on without being called (or this is a flag); if it moves "
         "data, hand on a function that calls .to(device)",
         category=Category.POTENTIAL,
+    )
+
+
+def _module_itself(site: Site) -> Iterator[Finding]:
+    """`f(torch.cuda)`, `setattr(torch.cuda, ...)`: what is done with it then is not seen."""
+    parent = site.parent
+    if isinstance(parent, (ast.Attribute, ast.Expr)) or _only_asked(site):
+        return
+    if isinstance(parent, ast.Assign) and all(
+        isinstance(t, ast.Name) and _followed(site, t) for t in parent.targets
+    ):
+        return
+    yield site.gap(
+        "torch.cuda itself is handed on here, and what is then asked of it is not seen; "
+        + ("use torch.get_device_module()" if site.target.agnostic else "use torch.npu")
+    )
+
+
+def _only_asked(site: Site) -> bool:
+    parent = site.parent
+    return (
+        isinstance(parent, ast.Call)
+        and isinstance(parent.func, ast.Name)
+        and parent.func.id == "hasattr"
+    )
+
+
+def _followed(site: Site, name: ast.Name) -> bool:
+    """Whether every use of a variable for the module is a use of one of its names."""
+    owner = site.scope.owner(name.id)
+    return owner is not None and all(
+        isinstance(parent_of(use), ast.Attribute) and site.module.name_of(use) == "torch.cuda"
+        for use in owner.uses(name.id)
     )
 
 
@@ -458,6 +578,9 @@ def cuda_device_string(site: Site, target: Target) -> Iterator[Finding]:
         if _is_key(site) or _is_docstring(site):
             return
         found = Sink("potential")
+    if found.kind == "literal" and target.agnostic:
+        yield site.gap("a Literal type cannot hold an expression; annotate it with str", effort=1)
+        return
     if found.kind == "potential":
         yield site.gap(
             'this "cuda" is not proven to be a device; if it is one, write the target\'s device',
@@ -492,11 +615,23 @@ def cuda_device_string(site: Site, target: Target) -> Iterator[Finding]:
 
 def _requoted(text: str, word: str) -> str:
     """The literal with its own quotes, "cuda" replaced."""
+    if "cuda" not in text:  # "cu" "da", "\\x63uda"
+        value: str = ast.literal_eval(f"({text})")
+        return f'"{value.replace("cuda", word, 1)}"'
     return text.replace("cuda", word, 1)
 
 
 def _is_key(site: Site) -> bool:
+    """Whether the string names an entry, an attribute or an option, which is no device."""
     parent = site.parent
+    if isinstance(parent, ast.keyword):
+        return parent.arg in ("dest", "metavar", "help")
+    if isinstance(parent, ast.Call):
+        name = parent.func
+        if isinstance(name, ast.Attribute):
+            return name.attr in KEYED_METHODS and parent.args[:1] == [site.node]
+        accessor = isinstance(name, ast.Name) and name.id in ACCESSORS
+        return accessor and parent.args[1:2] == [site.node]
     return (isinstance(parent, ast.Dict) and site.node in parent.keys) or (
         isinstance(parent, ast.Subscript) and parent.slice is site.node
     )

@@ -132,7 +132,7 @@ def cuda_tensor_type(site: Site, target: Target) -> Iterator[Finding]:
     elif (cast := _type_call(site.node)) is not None:
         yield _cast(site, cast, _dtype(site.name))
     else:
-        yield site.gap(_advice(site))
+        yield site.gap(_advice(site), native_only=True)
 
 
 def _advice(site: Site) -> str:
@@ -170,7 +170,7 @@ def _cast(site: Site, call: ast.Call, dtype: str) -> Finding:
     device = device_expression(site)
     torch = torch_at(site)
     if token is None or has_star(call):
-        return site.gap(f"write .to(device, torch.{dtype}) by hand")
+        return site.gap(f"write .to(device, torch.{dtype}) by hand", native_only=True)
     if device is None or torch is None:
         return site.gap(NAME_TAKEN)
     return site.finding(
@@ -188,7 +188,8 @@ def _constructed(site: Site, call: ast.Call) -> Finding:
     if not kind:
         return site.gap(
             f"the argument may be data or sizes; write torch.tensor(data, dtype=torch.{dtype}, "
-            f"device=device) or torch.empty(sizes, dtype=torch.{dtype}, device=device)"
+            f"device=device) or torch.empty(sizes, dtype=torch.{dtype}, device=device)",
+            native_only=True,
         )
     device, torch = device_expression(site), torch_at(site)
     if device is None or torch is None:

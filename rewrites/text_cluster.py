@@ -12,6 +12,8 @@ from porter.text_site import TextSite, text_rule
 
 from . import _artefacts as art
 
+FAMILY = "clusters"
+
 # POR871 -----------------------------------------------------------------------------------------
 
 _GPU_LABEL = re.compile(r"(?:^|[./])nvidia(?:\.com)?[/.]|cloud\.google\.com/gke-(?:accelerator|gpu)|^k8s\.amazonaws\.com/accelerator|^(?:requests|limits)\.nvidia\.com/")  # fmt: skip
@@ -54,6 +56,8 @@ def kubernetes_gpu_resource(site: TextSite, target: Target) -> Iterator[Finding]
         else "ask for huawei.com/Ascend910: N in limits and requests (the name depends on the chip)"
     )
     category = Category.POTENTIAL if target.agnostic else Category.MANDATORY
+    if not re.search(r"nvidia|gke-|amazonaws|accelerators", site.text):
+        return
     for scalar in site.file.scalars:
         span = scalar.inner or (scalar.start, scalar.end)
         label = scalar.value
@@ -123,7 +127,7 @@ def scheduler_gpu_request(site: TextSite, target: Target) -> Iterator[Finding]:
                 if re.match(r"--gpus|-G\Z", name) or (name == "--gres" and "gpu" in value):
                     place = word if word is not None else run.words[0]
                     yield site.gap((place.start, place.end), advice)
-    for scalar in site.file.scalars:
+    for scalar in site.file.scalars if "gres" in site.text else ():
         if not scalar.is_key and scalar.key == "gres" and scalar.value.startswith("gpu"):
             yield site.gap(scalar.inner or (scalar.start, scalar.end), advice)
 

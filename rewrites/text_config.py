@@ -13,13 +13,15 @@ from porter.text_site import TextFile, TextSite, text_rule
 
 from . import _artefacts as art
 
+FAMILY = "configurations"
+
 _CUDA = re.compile(r"cuda(?::\d+)?\Z")
 #: Configurations of CI, editors and packages: what they call a device is not torch's.
 _OTHER_TOOLS = re.compile(
     r"(?:^|/)(?:\.github|\.gitlab|\.circleci|\.azure[^/]*|\.buildkite|\.vscode|\.idea)/|(?:^|/)(?:"
     r"\.gitlab-ci\.yml|\.pre-commit-config\.ya?ml|pyproject\.toml|package(?:-lock)?\.json|_config\.yml|"
     r"mkdocs\.ya?ml|codecov\.ya?ml|environment[\w.-]*\.ya?ml|conda[\w.-]*\.ya?ml|meta\.yaml|"
-    r"(?:docker-)?compose[\w.-]*\.ya?ml|azure-pipelines[\w.-]*\.yml|\w*\.lock|Pipfile|action\.ya?ml)\Z"
+    r"(?:.*/)?versions?\.json|(?:docker-)?compose[\w.-]*\.ya?ml|azure-pipelines[\w.-]*\.yml|\w*\.lock|Pipfile|action\.ya?ml)\Z"
 )
 _READ_BY_CODE = (
     "the value wins over the device at hand; if the program understands it write auto, else leave "
@@ -27,9 +29,13 @@ _READ_BY_CODE = (
 )
 
 
+#: What a file must say before it is parsed; prose and data say such words seldom as a whole value.
+_CONCERNS = re.compile(r"(?i)cuda|cudnn|nccl|\bgpu\b|apex|_bnb_|\bbnb\.|flash|Tensorrt")
+
+
 def _settings(site: TextSite) -> Iterator[tuple[Scalar, tuple[int, int]]]:
     """The values of a configuration that a program of the project may read."""
-    if _OTHER_TOOLS.search(site.path):
+    if _OTHER_TOOLS.search(site.path) or not _CONCERNS.search(site.text):
         return
     for scalar in site.file.scalars:
         if not scalar.is_key:
@@ -201,6 +207,8 @@ def accelerate_multi_gpu(site: TextSite, target: Target) -> Iterator[Answer]:
     ## References
     - https://github.com/huggingface/accelerate (utils/dataclasses.py: DistributedType.MULTI_NPU)
     """
+    if "MULTI_GPU" not in site.text:
+        return
     for scalar in site.file.scalars:
         if scalar.is_key or scalar.key != "distributed_type" or scalar.value != "MULTI_GPU":
             continue
@@ -257,6 +265,8 @@ def deepspeed_feature_of_cuda(site: TextSite, target: Target) -> Iterator[Answer
     - https://github.com/deepspeedai/DeepSpeed/tree/master/op_builder/npu
     - https://www.deepspeed.ai/docs/config-json/
     """
+    if not any(word in site.text for word in (*_NO_BUILDER, "OneBit", "ZeroOneAdam")):
+        return
     top = {s.value for s in site.file.scalars if s.is_key and len(s.path) == 1}
     if not top & _DEEPSPEED:
         return
@@ -343,6 +353,8 @@ def _other(site: TextSite, scalar: Scalar, span: tuple[int, int]) -> Answer | No
         return site.gap(span, f"{scalar.value} exists on CUDA only; name the target's")
     # The switch is the key: a message that only mentions the word is none.
     if _CUDA_KEY.search(key) and not _OFF_VALUE.match(scalar.value) and " " not in scalar.value:
+        if re.match(r"v?\d+\.\d", scalar.value) and key.lower().rpartition("_")[2] in ("cuda", "cudnn", "version"):
+            return None  # a table of versions
         if re.search(r"cudnn|allow_tf32", key):
             return site.information(span, "read by cuDNN only; other devices ignore it")
         return site.gap(span, f"{key} is switched on; check what the program does with it")

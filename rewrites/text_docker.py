@@ -11,6 +11,8 @@ from porter.text_site import TextSite, text_rule
 
 from . import _artefacts as art
 
+FAMILY = "containers"
+
 _CONTAINERS = (*art.DOCKER, *art.SHELL, *art.MAKE, *art.YAML, *art.JSON)
 
 # POR841 -----------------------------------------------------------------------------------------
@@ -86,7 +88,7 @@ def _is_cuda_image(image: str) -> bool:
 def _images(site: TextSite) -> Iterator[tuple[int, str]]:
     if site.kind == "dockerfile":
         yield from _dockerfile_images(site)
-    elif site.kind in ("yaml", "json"):
+    elif site.kind in ("yaml", "json") and re.search(r"image|container", site.text):
         for scalar in site.file.scalars:
             if not scalar.is_key and scalar.inner and _is_image_key(scalar.path):
                 if _NAMED_IMAGE.match(scalar.value):
@@ -196,7 +198,7 @@ def _given(site: TextSite) -> Iterator[tuple[int, int]]:
                 yield place  # the container of a GitHub job
             elif scalar.key == "device_ids" and scalar.below("nvidia"):
                 yield place
-    elif site.kind == "json":
+    elif site.kind == "json" and re.search(r"hostRequirements|runtimes?\b", site.text):
         for scalar in site.file.scalars:
             if scalar.path in (("hostRequirements", "gpu"), ("runtimes", "nvidia", "path"), ("default-runtime",)):
                 if scalar.value in ("true", "optional", "nvidia") or "nvidia" in scalar.value:

@@ -12,6 +12,8 @@ from porter.text_site import TextSite, text_rule
 
 from . import _artefacts as art
 
+FAMILY = "native sources"
+
 _KERNEL = re.compile(
     r"__global__\s+(?:(?:static|inline|void|__launch_bounds__\s*\((?:[^()]|\([^()]*\))*\))\s+)*?"
     r"(?:[\w:<>]+\s+)?(?:__launch_bounds__\s*\((?:[^()]|\([^()]*\))*\)\s*)?(\w+)\s*\("
@@ -32,7 +34,7 @@ def _called(site: TextSite, found: Sequence[Export]) -> str:
         return ""
     shown = [f"{name} at {place}" for name, place in places[:4]]
     more = f" and {len(places) - 4} more" if len(places) > 4 else ""
-    return "; called in Python: " + ", ".join(shown) + more
+    return "; called by these names in Python: " + ", ".join(shown) + more
 
 
 # POR881 -----------------------------------------------------------------------------------------
@@ -50,7 +52,6 @@ def _called(site: TextSite, found: Sequence[Export]) -> str:
             finding=True,
         ),
         keep("// a header without kernels\nint f();\n", path="ops/a.cuh", finding=True),
-        keep("int f();\n", path="ops/a.cpp", finding=False),
     ],
 )
 def cuda_source(site: TextSite, target: Target) -> Iterator[Finding]:
@@ -109,6 +110,7 @@ _CUDA_CODE = re.compile(
     r"|DeviceSynchronize|StreamSynchronize)\b|\b(?:AT|TORCH)_CUDA_\w+|\bk(?:CUDA)\b|\.is_cuda\(\)|\.type\(\)\.is_cuda"
     r"|\bWITH_CUDA\b|\bnccl[A-Z]\w+|__CUDACC__|__CUDA_ARCH__|\bDeviceType::CUDA\b"
 )
+_WEAK = re.compile(r"(?:\.type\(\))?\.is_cuda(?:\(\))?|WITH_CUDA|kCUDA|__CUDACC__|__CUDA_ARCH__")
 _BINDING = re.compile(r"\bPYBIND11_MODULE|\bTORCH_LIBRARY")
 _NAMED_CUDA = re.compile(r"\b\w*cuda\w*\b", re.IGNORECASE)
 
@@ -157,6 +159,14 @@ def cuda_in_cpp(site: TextSite, target: Target) -> Iterator[Finding]:
         first = _BINDING.search(code)
         places = [first.span()] if first else []
     if not places:
+        return
+    if all(_WEAK.fullmatch(site.text[slice(*place)]) for place in places):
+        yield site.gap(
+            places[0],
+            "is_cuda() and the like are false for tensors of another device: check what follows",
+            category=Category.POTENTIAL,
+            effort=1,
+        )
         return
     lines = {site.file.index.position(start)[0] for start, _ in places}
     binds = f"; binds {_listed([e.name for e in offered])}" if offered else ""

@@ -14,6 +14,8 @@ from porter.text_site import TextSite, text_rule
 from . import _artefacts as art
 from .packages import Package, describe, packages
 
+FAMILY = "requirements and environments"
+
 MARKERS = ("install_requires", "extras_require", "setup_requires")
 
 LISTS = (*art.REQUIREMENTS, *art.TOML, *art.INI, *art.YAML)
@@ -161,6 +163,8 @@ def cuda_wheel_index(site: TextSite, target: Target) -> Iterator[Finding]:
     for found in _URL.finditer(site.text):
         url = found.group()
         foreign = _NVIDIA_HOST.match(url) is not None
+        if site.text[max(found.start() - 4, 0) : found.start()] == "git+":
+            continue  # the name of the repository decides: POR833
         if not foreign and (_CUDA_URL.search(url) is None or _PROJECT_PAGE.search(url)):
             continue
         if art.in_comment(site.file, found.start()) or art.is_said(site.file, found.start()):
@@ -215,7 +219,12 @@ def _table() -> dict[str, Package]:
         re.sub(r"[-_.]+", "-", name).lower(): row
         for row in packages()
         if row.cuda_bound and row.status != "agnostic-works"
-        for name in row.pypi
+        for name in (*row.pypi, *(() if row.pypi else (row.name, *row.imports)))
+    } | {
+        name: row
+        for row in packages()
+        for name, package in (("flash-attention", "flash-attn"), ("transformerengine", "transformer-engine"))
+        if package in row.pypi
     }
 
 
@@ -223,6 +232,8 @@ def package_of(name: str) -> Package | None:
     """What is known of a required package; None if it is not bound to CUDA."""
     if name in _NEUTRAL:
         return None
+    if name.startswith("nvidia-ml-py"):
+        name = "nvidia-ml-py"
     known = _table().get(name)
     if known is None and (versioned := _VERSIONED.fullmatch(name)) is not None:
         short = versioned[1]
@@ -348,7 +359,7 @@ def adapter_not_required(site: TextSite, target: Target) -> Iterator[Finding]:
     first = next((i for i in items if names.get(i.name) and i.installer != "system"), None)
     if first is None or any(i.name == "torch-npu" for i in items):
         return
-    if re.search(r"(?:^|/)(?:docs?|\.github)/", site.path):
+    if re.search(r"(?:^|[/_.-])(?:docs?|readthedocs|sphinx|\.github)(?:[/_.-])", site.path):
         return
     exact = _EXACT.search(first.text)
     add = f"torch-npu=={exact[1]}.*" if exact else "torch-npu of torch's version"

@@ -12,18 +12,21 @@ from porter.targets import Target, version
 from porter.text_site import TextSite, text_rule
 
 from . import _artefacts as art
-from .environment import FAMILY, Variable, variables
+from .environment import FAMILY as NAMES
+from .environment import Variable, variables
+
+FAMILY = "shell scripts and CI"
 
 _WITH_VARIABLES = (*art.SHELL, *art.DOCKER, *art.MAKE, *art.YAML, *art.JSON, *art.TOML, *art.INI)
 _WORKFLOWS = (
-    ".github/workflows/*.yml", ".github/workflows/*.yaml", ".github/actions/**/*.yml",
-    ".github/*.yml", ".gitlab-ci.yml", ".gitlab/**/*.yml", ".circleci/*.yml", "azure-pipelines*.yml",
-    ".azure*/**/*.yml", ".buildkite/**/*.yml", "buildspec*.yml", "action.yml",
+    "**/.github/workflows/*.yml", "**/.github/workflows/*.yaml", "**/.github/actions/**/*.yml",
+    ".gitlab-ci.yml", "**/.gitlab/**/*.yml", "**/.circleci/*.yml", "azure-pipelines*.yml",
+    "**/.azure*/**/*.yml", "**/.buildkite/**/*.yml", "buildspec*.yml", "action.yml",
 )  # fmt: skip
 
 # POR851 -----------------------------------------------------------------------------------------
 
-_NAME = re.compile(rf"(?<![\w$])(?<!\$\{{){FAMILY.pattern}(?!\w)|(?<=\$)(?:{FAMILY.pattern})(?!\w)|(?<=\$\{{)(?:{FAMILY.pattern})(?!\w)")  # fmt: skip
+_NAME = re.compile(rf"(?<![\w$])(?<!\$\{{){NAMES.pattern}(?!\w)|(?<=\$)(?:{NAMES.pattern})(?!\w)|(?<=\$\{{)(?:{NAMES.pattern})(?!\w)")  # fmt: skip
 _DECLARES = frozenset({"export", "unset", "declare", "local", "readonly", "typeset", "setenv", "echo", "printf"})  # fmt: skip
 _PASSED = re.compile(r"(?:-e|-x|--env|--build-arg|--export|--genv|-genv)(?:=|\s+)?(?:[\w=,$]*,)?\Z")
 
@@ -118,7 +121,7 @@ def cuda_environment_in_file(site: TextSite, target: Target) -> Iterator[Finding
         known = variables().get(name)
         if known is not None:
             yield from _variable(site, target, known, places)
-        elif any(p.certain for p in places):
+        elif any(p.certain for p in places) and not re.search(rf"\bARG\s+{name}\b", site.text):
             yield _once(site, name, places, "read by CUDA's side only", Category.INFORMATION)
 
 
@@ -267,7 +270,8 @@ _PROBES = frozenset({"which", "type", "hash", "command", "if", "[", "[["})
     effort=3,
     examples=[
         change("nvidia-smi\npython a.py  # nvidia-smi\n", None, "npu-smi info\npython a.py  # nvidia-smi\n", path="a.sh"),
-        change("jobs:\n  a:\n    steps:\n      - run: nvidia-smi  # show\n", None, "jobs:\n  a:\n    steps:\n      - run: npu-smi info  # show\n", path=".github/workflows/a.yml"),
+        change("jobs:\n  a:\n    steps:\n      - run: nvidia-smi  # show\n", None, "jobs:\n  a:\n    steps:\n      - run: npu-smi info  # show\n", path=".github/workflows/a.yml", unsafe=True),
+        keep("if command -v nvidia-smi; then echo yes; fi\n", path="a.sh", finding=True),
         keep("N=$(nvidia-smi -L | wc -l)\n", path="a.sh", finding=True),
         keep("nvcc --version\n", path="a.sh", finding=True),
         keep("echo nvidia-smi\n", path="a.sh", finding=False),
@@ -301,10 +305,11 @@ def cuda_tool_in_command(site: TextSite, target: Target) -> Iterator[Finding]:
         if name == "nvidia-smi" and bare and not target.agnostic:
             yield site.replace((word.start, word.end), "npu-smi info", symbol=name)
         else:
-            printed = name == "nvidia-smi" and not run.captured
+            asked = {"--version", "-V", "-v"} & set(run.values()) or run.program != name
+            printed = (name == "nvidia-smi" or bool(asked)) and not run.captured
             yield site.gap(
                 (word.start, word.end),
-                "only a machine with NVIDIA's driver has it" if target.agnostic and printed else advice,
+                "only a machine with CUDA has it" if printed else advice,
                 category=Category.POTENTIAL if printed or target.agnostic else Category.MANDATORY,
                 effort=1 if printed else None,
                 symbol=name,
@@ -447,12 +452,17 @@ def gpu_runner_in_ci(site: TextSite, target: Target) -> Iterator[Finding]:
     - https://github.com/hiyouga/LLaMA-Factory/blob/main/.github/workflows/tests_npu.yml
     """
     device = "another device" if target.agnostic else "an NPU"
+    said: set[tuple[object, ...]] = set()
     for scalar in site.file.scalars:
         span = scalar.inner or (scalar.start, scalar.end)
         if scalar.is_key:
             if re.fullmatch(r"cuda(?:[-_]?version)?s?", scalar.value, re.I) and scalar.below("matrix"):
                 yield site.gap(span, f"a matrix over versions of CUDA; add a job for {device}")
         elif scalar.key in _LABELS and "${{" not in scalar.value and _RUNNER.search(scalar.value):
+            job = scalar.path[: len(scalar.path) - scalar.listed]
+            if job in said:
+                continue
+            said.add(job)
             yield site.gap(span, f"a runner with an NVIDIA GPU; add a job on a runner with {device}")
         elif scalar.key == "uses" and re.search(r"cuda|nvidia", scalar.value, re.I):
             yield site.gap(span, "an action that sets CUDA up", effort=1)

@@ -116,7 +116,8 @@ def test_every_page_is_reached_from_the_readme() -> None:
         reached.add(page)
         local = (link.partition("#")[0] for link in links(page) if ":" not in link)
         waiting += [(page.parent / link).resolve() for link in local if link]
-    assert [page for page in PAGES if page not in reached] == []
+    data = ROOT / "fixtures" / "reports"
+    assert [p for p in PAGES if p not in reached and p.parent != data] == []
 
 
 # What the pages say -----------------------------------------------------------------------------

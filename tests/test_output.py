@@ -46,10 +46,17 @@ def porter(*arguments: str, cwd: Path, code: int | None = None) -> bytes:
 def many(count: int) -> dict[str, Any]:
     sites = [s for s in SMALL["sites"] if "cell" not in s]
     repeated = [
-        {**sites[n % len(sites)], "path": f"deep/folder{n % 97}/file{n % 997}.py", "line": n + 1}
+        {
+            **sites[n % len(sites)],
+            "path": f"deep/folder{n % 97}/file{n % 997}.py",
+            "line": n + 1,
+            "reason": f"reason {n // 10}",
+        }
         for n in range(count)
     ]
-    files = [{"path": p, "status": "unchanged", "reason": ""} for p in {s["path"] for s in repeated}]
+    files = [
+        {"path": p, "status": "unchanged", "reason": ""} for p in {s["path"] for s in repeated}
+    ]
     return {**SMALL, "sites": repeated, "files": files}
 
 
@@ -82,7 +89,8 @@ def test_an_empty_report_can_be_shown(form: str) -> None:
         "status": "READY", "sentence": "Nothing found.", "readiness": None,
         "points": {"resolved": 0, "total": 0}, "sites": dict.fromkeys(SMALL["verdict"]["sites"], 0),
     }  # fmt: skip
-    assert "0 %" not in render(empty, form)
+    text = render(empty, form)
+    assert not re.search(r"\b0 ?%|Readiness 0|readiness +0", text)
 
 
 @pytest.mark.parametrize(
@@ -218,9 +226,7 @@ TEXTS = [
 
 @pytest.mark.parametrize(("before", "after"), TEXTS)
 def test_fixes_give_the_new_text(before: str, after: str) -> None:
-    hunks = [
-        {"old": h.old, "new": h.new, "lines": list(h.lines)} for h in compare(before, after)
-    ]
+    hunks = [{"old": h.old, "new": h.new, "lines": list(h.lines)} for h in compare(before, after)]
     assert _applied(before, sarif.replacements(view.changes(hunks))) == after
 
 
@@ -278,7 +284,12 @@ def test_each_annotation_is_one_line() -> None:
     for line in lines:
         found = re.fullmatch(r"::(error|warning|notice) ([^:]*)::[^\r\n]*", line)
         assert found, line
-        assert [p.partition("=")[0] for p in found[2].split(",")] == ["title", "file", "line", "col"]
+        assert [p.partition("=")[0] for p in found[2].split(",")] == [
+            "title",
+            "file",
+            "line",
+            "col",
+        ]
 
 
 def test_junit_counts_what_it_holds() -> None:

@@ -12,6 +12,7 @@ CATALOG = catalog.load()
 CASES = [
     pytest.param(rule, example, target, id=f"{rule.code}-{number}-{target}")
     for rule in CATALOG.rules
+    if not rule.files
     for number, example in enumerate(rule.examples)
     for target in NAMES
     if target in rule.targets

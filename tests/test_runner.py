@@ -167,7 +167,7 @@ def test_other_languages_in_notebooks(tmp_path: Path) -> None:
         "j.ipynb": FileStatus.SKIPPED, "p.ipynb": FileStatus.UNCHANGED,
     }  # fmt: skip
     assert [(s.rule, s.cell, s.pending) for s in done.report.sites] == [
-        ("POR003", 1, True), ("POR003", 2, True),
+        ("POR851", 1, True), ("POR851", 2, True),
     ]  # fmt: skip
 
 

@@ -18,13 +18,13 @@ from html import escape
 from typing import Any
 
 from porter.output import view
-from porter.output.view import LABELS, Data, plural
+from porter.output.view import Data, label, plural
 from porter.score import CLASSES, class_of, readiness_text
 
 #: Reasons and places named for each rule in the static part.
-REASONS, PLACES = 8, 5
+REASONS, PLACES = 6, 5
 #: Rows of a table before the rest is folded.
-ROWS = 12
+ROWS = 8
 _VERDICTS = {"READY": "ready", "AFTER REVIEW": "review", "BLOCKED": "blocked"}
 _SHORT = {"READY": "Ready", "AFTER REVIEW": "Ready after review", "BLOCKED": "Blocked"}
 
@@ -93,7 +93,7 @@ def _embedded(data: Data) -> str:
     families = [row.family for row in view.families(data)]
     content = {
         "applied": data["applied"],
-        "classes": [[name, LABELS[name]] for name in CLASSES],
+        "classes": [[name, label(data, name)] for name in CLASSES],
         "families": families,
         "files": paths,
         "rules": [_rule(data, code, families) for code in codes],
@@ -211,14 +211,16 @@ def _family_chart(data: Data) -> str:
     used = [name for name in _BARS if any(row.classes[name] for row in rows)]
     lines = []
     for row in rows:
-        words = ", ".join(f"{row.classes[n]} {LABELS[n]}" for n in used if row.classes[n])
+        words = ", ".join(f"{row.classes[n]} {label(data, n)}" for n in used if row.classes[n])
         lines.append(
             f'<li><button type="button" data-family="{escape(row.family)}" '
             f'title="{escape(words)}"><span class="name">{escape(row.family)}</span>'
             f"{_stack([(n, row.classes[n]) for n in used], most)}"
             f'<span class="count">{row.total}</span></button></li>'
         )
-    legend = "".join(f'<li><i class="dot {name}"></i>{escape(LABELS[name])}</li>' for name in used)
+    legend = "".join(
+        f'<li><i class="dot {name}"></i>{escape(label(data, name))}</li>' for name in used
+    )
     return (
         f'<div class="panel"><h2>Sites by family</h2><ul class="bars">{"".join(lines)}</ul>'
         f'<ul class="legend">{legend}</ul></div>'
@@ -359,7 +361,7 @@ def _findings(data: Data) -> Section:
         "</select>"
         '<div class="chips" id="chips" role="group" aria-label="Kinds of findings"></div>'
         '<p class="quiet" id="shown" role="status"></p>'
-        '<button type="reset" id="reset" hidden>Clear filters</button></form>\n'
+        '<button type="button" id="clear" hidden>Clear filters</button></form>\n'
         '<div class="list" id="list"></div><div id="more" aria-hidden="true"></div>\n'
     )
     return _section("findings", "Findings", "All findings", body)

@@ -71,7 +71,7 @@ def render(data: Data, limit: int = LIMIT) -> str:
     page.add(_head(data), 0)
     page.items(
         "\n### By family\n\n"
-        "| family | found | rewritten | by hand | to review | may stay | points left |\n"
+        f"| family | found | {'rewritten' if data['applied'] else 'rewritable'} | by hand | to review | may stay | points left |\n"
         "|---|--:|--:|--:|--:|--:|--:|\n",
         _families(data),
     )

@@ -238,7 +238,7 @@
     const total = data.sites.length.toLocaleString("en");
     $("shown").textContent = `${shown.length.toLocaleString("en")} of ${total} findings` +
       (rule === null ? "" : `, rule ${rules[rule].code} only`);
-    $("reset").hidden = !(rule !== null || $("search").value || $("family").value || $("file").value);
+    $("clear").hidden = !(rule !== null || $("search").value || $("family").value || $("file").value);
   };
   const append = (upTo = drawn + CHUNK) => {
     const rows = document.createDocumentFragment();
@@ -361,7 +361,7 @@
   }
   $("filters").hidden = false;
   $("filters").addEventListener("submit", (event) => event.preventDefault());
-  $("filters").addEventListener("reset", () => { rule = null; setTimeout(filter); });
+  $("clear").addEventListener("click", () => { clear(); filter(); });
   let waiting = 0;
   for (const id of ["search", "file"]) {
     $(id).addEventListener("input", () => { clearTimeout(waiting); waiting = setTimeout(filter, 120); });

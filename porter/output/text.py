@@ -46,11 +46,12 @@ def _families(data: Data) -> Iterator[str]:
     if not rows:
         return
     width = max(len(row.family) for row in rows)
-    yield f"{'family':<{width}}  found  rewritten  by hand  to review  may stay  points left"
+    done = "rewritten" if data["applied"] else "rewritable"
+    yield f"{'family':<{width}}  found  {done:<10}  by hand  to review  may stay  points left"
     for row in rows:
         c = row.classes
         yield (
-            f"{row.family:<{width}}  {row.total:>5}  {c['safe'] + c['unsafe']:>9}  "
+            f"{row.family:<{width}}  {row.total:>5}  {c['safe'] + c['unsafe']:>10}  "
             f"{c['blocking']:>7}  {c['choice'] + c['potential'] + c['unsafe']:>9}  "
             f"{c['optional']:>8}  {row.left:>11}"
         )

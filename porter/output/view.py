@@ -11,17 +11,21 @@ from porter.score import CLASSES, class_of
 
 Data = Mapping[str, Any]
 
-#: What people call the classes of `porter.score`.
-LABELS = {
-    "blocking": "must change by hand",
-    "choice": "rewrite to approve",
-    "potential": "may matter",
-    "unsafe": "rewritten, to review",
-    "safe": "rewritten",
-    "optional": "may stay",
-    "information": "information",
-}
 _LEVELS = {"mandatory": "error", "potential": "warning", "optional": "note", "information": "note"}
+
+
+def label(data: Data, name: str) -> str:
+    """What people call a class of `porter.score`."""
+    done = data["applied"]
+    return {
+        "blocking": "must change by hand",
+        "choice": "rewrite to approve",
+        "potential": "may matter",
+        "unsafe": "rewritten, to review" if done else "rewrite to review",
+        "safe": "rewritten" if done else "can be rewritten",
+        "optional": "may stay",
+        "information": "information",
+    }[name]
 
 
 def plural(count: int, word: str) -> str:

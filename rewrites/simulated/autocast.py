@@ -11,32 +11,10 @@ from . import devices
 
 _C = torch._C
 _OFF = _C.DispatchKeySet(_C.DispatchKey.AutocastPrivateUse1)
-#: The policies for a device without a table: those of CUDA's commonest operators
-#: (https://docs.pytorch.org/docs/stable/amp.html, "Autocast Op Reference").
-COMMON = {
-    "lower_precision_fp": "_convolution conv1d conv2d conv3d conv_transpose1d "
-    "conv_transpose2d.input conv_transpose3d.input addmm addmv addr matmul mm mv linear addbmm "
-    "baddbmm bmm chain_matmul linalg_multi_dot _thnn_fused_lstm_cell _thnn_fused_gru_cell "
-    "lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell prelu scaled_dot_product_attention",
-    "fp32": "acos asin cosh erfinv exp expm1 log log10 log2 log1p reciprocal rsqrt sinh tan "
-    "pow.Tensor_Scalar pow.Tensor_Tensor pow.Scalar softplus layer_norm native_layer_norm "
-    "group_norm frobenius_norm.dim nuclear_norm nuclear_norm.dim cosine_similarity "
-    "poisson_nll_loss cosine_embedding_loss nll_loss nll_loss2d hinge_embedding_loss kl_div "
-    "l1_loss smooth_l1_loss huber_loss mse_loss margin_ranking_loss multilabel_margin_loss "
-    "soft_margin_loss triplet_margin_loss multi_margin_loss binary_cross_entropy_with_logits "
-    "dist pdist cdist renorm logsumexp",
-    "fp32_set_opt_dtype": "prod softmax.int log_softmax.int cumprod cumsum sum sum.dim_IntList",
-    "promote": "addcdiv addcmul atan2 bilinear cross dot grid_sampler index_put tensordot "
-    "scatter_add",
-}
-
 
 def policies(operators: dict[str, str]) -> dict[str, str]:
     """For each operator, without its namespace, what autocast does with its arguments."""
-    found = {n.removeprefix("aten::"): p for n, p in operators.items() if p}
-    if found:
-        return found
-    return {name: policy for policy, names in COMMON.items() for name in names.split()}
+    return {n.removeprefix("aten::"): p for n, p in operators.items() if p}
 
 
 def _cast(value: Any, dtype: Any) -> Any:

@@ -67,12 +67,16 @@ def _own(out: Any, host: Sequence[Any]) -> Any:
 
 
 def _common(tensors: Sequence[Any]) -> int:
-    """The device of all tensors.
+    """The device of all tensors; lengths and single numbers may be on the host.
 
     Raises:
         RuntimeError: they are on different devices.
     """
-    found = {str(t.device): t.get_device() for t in tensors if isinstance(t, _Tensor) and (t.dim() or not t.is_cpu)}
+    found = {
+        str(t.device): t.get_device()
+        for t in tensors
+        if isinstance(t, _Tensor) and not (t.is_cpu and (not t.dim() or t.dtype is torch.int64))
+    }
     if len(found) > 1:
         first, second = list(found)[:2]
         raise mixed(first, second, "a fused operator")

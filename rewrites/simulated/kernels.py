@@ -18,7 +18,7 @@ import torch
 from . import devices, random
 from .record import FLUSH_OPERATORS, RECORD, site
 from .settings import load
-from .tensors import MEMORIES, rebind, share, unwrap, view_like, wrap
+from .tensors import rebind, unwrap, view_like, wrap
 
 _C = torch._C
 _Tensor = torch.Tensor
@@ -87,6 +87,7 @@ class Plan:
         "name",
         "named",
         "places",
+        "makes_tensor",
         "random",
         "returns",
         "short",
@@ -115,6 +116,7 @@ class Plan:
                 origin.update({k: (i, a.name, a.alias_info.is_write) for k in a.alias_info.before_set})
                 if a.alias_info.is_write:
                     self.writes.append((i, a.name))
+        self.makes_tensor = [str(r.type) for r in schema.returns] == ["Tensor"]
         self.returns: list[tuple[int, str, bool] | None] = []
         for r in schema.returns:
             aliases = r.alias_info.before_set if r.alias_info is not None else ()
@@ -123,7 +125,14 @@ class Plan:
     @property
     def pure(self) -> bool:
         """Whether it makes exactly one new tensor and draws no random numbers."""
-        return self.returns == [None] and not self.writes and not self.random
+        unlike = "sparse" in self.name or "quantize" in self.name or "to_mkldnn" in self.name
+        return (
+            self.returns == [None]
+            and self.makes_tensor
+            and not self.writes
+            and not self.random
+            and not unlike
+        )
 
     @property
     def in_place(self) -> bool:
@@ -155,6 +164,30 @@ def mixed(first: object, second: object, name: str) -> RuntimeError:
     )
 
 
+def to_host(tensor: Any) -> Any:
+    """A host tensor of the same layout over the memory of a device tensor."""
+    if tensor.layout is not torch.strided:
+        return LAYOUTS["to_host"](tensor)
+    return unwrap(tensor)
+
+
+def to_device(tensor: Any, index: int) -> Any:
+    """A new host tensor, given to a device.
+
+    Raises:
+        NotImplementedError: the device has no tensors of this kind.
+    """
+    if tensor.layout is not torch.strided:
+        return LAYOUTS["to_device"](tensor, index)
+    if tensor.is_quantized:
+        raise NotImplementedError("quantized tensors are not simulated")
+    return wrap(tensor, index)
+
+
+#: How tensors that are not strided come and go; filled by the module that knows them.
+LAYOUTS: dict[str, Callable[..., Any]] = {}
+
+
 class _Conversion:
     """Arguments on their way to the host: which device they came from."""
 
@@ -181,7 +214,7 @@ class _Conversion:
             raise mixed(f"{NAME}:{self.index}", f"{NAME}:{index}", self.name)
         alias = self.aliases.get(id(value))
         if alias is None:
-            alias = self.aliases[id(value)] = unwrap(value)
+            alias = self.aliases[id(value)] = to_host(value)
         return alias
 
     def value(self, value: Any, kind: int) -> Any:
@@ -251,7 +284,7 @@ def _check_generator(plan: Plan, host: list[Any], named: dict[str, Any]) -> None
     given = named.get(plan.generator)
     if given is None:
         given = next((a for a in host if isinstance(a, _C.Generator)), None)
-    if given is not None and getattr(given, "device", _HOST).type != NAME:
+    if given is not None and not random.is_own(given):
         raise RuntimeError(
             f"Expected a '{NAME}' device type for generator but found '{given.device.type}'"
         )
@@ -301,9 +334,9 @@ def _result(
             return view_like(source, base, out)
         return [view_like(source, base, o) for o in out]
     if isinstance(out, _Tensor):
-        return wrap(out, index)
+        return to_device(out, index)
     if isinstance(out, (list, tuple)):
-        return [wrap(o, index) if isinstance(o, _Tensor) else o for o in out]
+        return [to_device(o, index) if isinstance(o, _Tensor) else o for o in out]
     return out
 
 
@@ -348,7 +381,7 @@ def _pure(plan: Plan) -> Callable[..., Any]:
             if i >= n:
                 break
             t = host[i]
-            if t is None:
+            if not isinstance(t, _Tensor):
                 continue
             if t.is_cpu:
                 stray = stray or t.dim() > 0
@@ -357,9 +390,10 @@ def _pure(plan: Plan) -> Callable[..., Any]:
             if index < 0:
                 index = d
             elif d != index:
-                return run(plan, args, kwargs)
+                raise mixed(f"{NAME}:{index}", t.device, short)
             host[i] = unwrap(t)
         if stray or index < 0:
+            cell[0] -= 1
             return run(plan, args, kwargs)
         return wrap(call(*host), index)
 
@@ -385,7 +419,7 @@ def _in_place(plan: Plan) -> Callable[..., Any]:
             if i >= n:
                 break
             t = host[i]
-            if t is None:
+            if not isinstance(t, _Tensor):
                 continue
             if t.is_cpu:
                 if t.dim():
@@ -432,8 +466,7 @@ def fallback(op: Any, *args: Any, **kwargs: Any) -> Any:
         plan = _plans[op] = Plan(op)
     space = plan.name.partition("::")[0]
     if space == "aten":
-        tabled = bool(_SETTINGS.operators)
-        if tabled and not getattr(_inside, "depth", 0) and plan.short not in OWN_BACKWARD:
+        if _SETTINGS.tabled and not getattr(_inside, "depth", 0) and plan.short not in OWN_BACKWARD:
             _report(plan.name)
     elif space not in AGNOSTIC and not _host_kernel(op):
         raise NotImplementedError(
@@ -465,6 +498,3 @@ def _report(name: str) -> None:
         raise NotImplementedError(said)
     if not _SETTINGS.quiet:
         print(said, file=sys.stderr)
-
-
-__all__ = ["MEMORIES", "Plan", "fallback", "general", "kernel_for", "own_kernel", "run", "share"]

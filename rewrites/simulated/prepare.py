@@ -43,13 +43,20 @@ def _autoload():
 
 
 def with_tables(settings: Settings) -> Settings:
-    """The settings with all that is known of the device; unchanged for a device without tables."""
-    if settings.device != TABLED_DEVICE:
-        return settings
+    """The settings with all that is known of the device.
+
+    A device without tables gets the same kernels, but nothing is said of those that it lacks.
+    """
     operators = {n: o.autocast for n, o in tables.operators().items() if o.kind == "npu"}
+    if settings.device != TABLED_DEVICE:
+        return replace(settings, operators=operators)
     names = {n: (row.kind, row.signature) for n, row in tables.names().items()}
     fallbacks = {n: "; ".join(when) for n, when in tables.conditions().items()}
-    return replace(settings, operators=operators, names=names, fallbacks=fallbacks)
+    every = tables.operators().items()
+    sparse = tuple(n.removeprefix("aten::") for n, o in every if "S" in o.keys)
+    return replace(
+        settings, operators=operators, sparse=sparse, names=names, fallbacks=fallbacks
+    )
 
 
 def prepare(folder: Path, settings: Settings) -> dict[str, str]:

@@ -17,6 +17,8 @@ from . import devices
 
 _C = torch._C
 _own: dict[int, Any] = {}
+#: The generators of the device by the address of the C++ object: that is what comes back from it.
+_known: set[int] = set()
 
 
 class _Kind(type(_C.Generator)):  # type: ignore[misc]
@@ -37,15 +39,25 @@ class Generator(_C.Generator, metaclass=_Kind):  # type: ignore[misc]
         made = _C.Generator.__new__(cls, "cpu" if simulated else device)
         if simulated:
             made._device = torch.device(devices.NAME, devices.index_of(device))
+            _known.add(made._cdata)
         return made
 
     def __init__(self, device: Any = "cpu") -> None:
         """Do nothing: `__new__` has done it."""
 
+    def __del__(self) -> None:
+        if "_device" in self.__dict__:
+            _known.discard(self._cdata)
+
     @property
     def device(self) -> torch.device:
         """The device it makes numbers for."""
         return self.__dict__.get("_device") or _C.Generator.device.__get__(self)
+
+
+def is_own(generator: Any) -> bool:
+    """Whether a generator was made for the device."""
+    return generator._cdata in _known
 
 
 def of(index: int) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from . import autocast, host_grad, special
+from . import autocast, host_grad, kernels, sparse, special
 from .kernels import NAME, Plan, count, fallback, kernel_for, own_kernel
 from .settings import Settings
 
@@ -17,7 +17,7 @@ _libraries: list[Any] = []
 
 #: Kernels of torch that need sizes and strides only: they work on any device.
 METADATA = (
-    "as_strided view _reshape_alias unfold set_.source_Storage_storage_offset is_set_to alias"
+    "as_strided as_strided_ view _reshape_alias unfold set_.source_Storage_storage_offset is_set_to alias"
 ).split()
 #: Composite operators whose parts all have kernels: torch may take them apart by itself.
 PLAIN_COMPOSITES = frozenset(
@@ -42,7 +42,6 @@ def _specials() -> dict[str, Callable[..., Any]]:
         "set_.source_Tensor": special.set_tensor,
         "set_.source_Storage": special.set_storage,
         "set_": special.set_empty,
-        "record_stream": special.record_stream,
     }
     for name in METADATA:
         found[name] = special.metadata_only(operator(name))
@@ -65,12 +64,6 @@ def _composite(op: Any) -> Callable[..., Any]:
     return kernel
 
 
-def _all_operators() -> list[str]:
-    """Every operator with a kernel for the host: a device without a table has them all."""
-    names = _C._dispatch_get_registrations_for_dispatch_key("CPU")
-    return [n.removeprefix("aten::") for n in names if n.startswith("aten::")]
-
-
 def install(settings: Settings) -> None:
     """Register everything. The libraries live as long as the process."""
     anything = torch.library.Library("_", "IMPL")
@@ -80,13 +73,17 @@ def install(settings: Settings) -> None:
     _libraries.extend((anything, aten))
     specials = _specials()
     listed = [n.removeprefix("aten::") for n in settings.operators if n.startswith("aten::")]
-    for name in sorted({*(listed or _all_operators()), *specials}):
+    for name in sorted({*listed, *specials}):
         _register(aten, name, specials)
     for key in ("CPU", "AutogradCPU", _KEY, f"Autograd{_KEY}"):
         aten.impl("_has_compatible_shallow_copy_type", special.shallow_copy, key)
+    torch.Tensor.record_stream = special.record_stream
     aten.impl("is_pinned", special.is_pinned, "BackendSelect")
     aten.impl("_pin_memory", special.pin_memory, "BackendSelect")
     autocast.install(aten, settings.operators)
+    kernels.LAYOUTS.update(to_host=sparse.to_host, to_device=sparse.to_device)
+    sparse.install(anything, frozenset(settings.sparse))
+    sparse.install_metadata(aten)
 
 
 def _register(aten: Any, name: str, specials: dict[str, Callable[..., Any]]) -> None:

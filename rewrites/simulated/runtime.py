@@ -41,7 +41,7 @@ class _Properties:
     def __init__(self, index: int) -> None:
         self.name = device_name(index)
         self.total_memory = MEMORIES[index].limit
-        if load().names:
+        if load().tabled:
             self.cube_core_num, self.vector_core_num, self.L2_cache_size = 24, 48, 192 << 20
 
     def __repr__(self) -> str:
@@ -51,7 +51,7 @@ class _Properties:
 def device_name(device: Any = None) -> str:
     """The name of the product."""
     devices.index_of(device)
-    if not load().names:
+    if not load().tabled:
         return f"{_NAME} (simulated)"
     return _PRODUCTS.get(load().hardware, _PRODUCTS["A2"])
 
@@ -213,7 +213,7 @@ def build() -> SimulatedModule:
     )
     found["amp"] = _amp(parent)
     _submodules(module)
-    if load().names:
+    if load().tabled:
         _device_only(found)
     return module
 

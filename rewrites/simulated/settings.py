@@ -27,9 +27,10 @@ class Settings:
         memory: bytes of memory of each device.
         hardware: the product line, such as "A2"; empty if not chosen.
         record: the folder that each process writes its record to; empty to write none.
-        operators: for each operator with a kernel, what autocast does with its arguments; empty
-            if every operator has one.
-        names: qualified names of the device's package, each with its kind and signature.
+        operators: for each operator with a kernel, what autocast does with its arguments.
+        sparse: operators that have a kernel for sparse tensors; empty if all have.
+        names: qualified names of the device's package, each with its kind and signature; empty for
+            a device of which nothing is known.
         fallbacks: operators that may run on the CPU although they have a kernel, with the reason.
     """
 
@@ -41,8 +42,14 @@ class Settings:
     hardware: str = ""
     record: str = ""
     operators: dict[str, str] = field(default_factory=dict)
+    sparse: tuple[str, ...] = ()
     names: dict[str, tuple[str, str]] = field(default_factory=dict)
     fallbacks: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def tabled(self) -> bool:
+        """Whether it is known which operators and names the device has."""
+        return bool(self.names)
 
     def dump(self, path: Path) -> None:
         """Write the settings for `load` to read."""
@@ -61,4 +68,5 @@ def load() -> Settings:
         return Settings()
     found: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
     found["names"] = {name: tuple(row) for name, row in found.get("names", {}).items()}
+    found["sparse"] = tuple(found.get("sparse", ()))
     return Settings(**found)

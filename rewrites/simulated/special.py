@@ -10,7 +10,7 @@ import torch
 from . import devices
 from .kernels import HOST_CALLS, NAME, Plan, count
 from .record import RECORD, site
-from .tensors import HOST_KEYS, rebind, unwrap, wrap
+from .tensors import HOST_KEYS, MEMORIES, rebind, unwrap, wrap
 
 _aten = torch.ops.aten
 _Tensor = torch.Tensor
@@ -75,11 +75,27 @@ def empty(op: Any) -> Callable[..., Any]:
         if layout not in (None, torch.strided):
             raise NotImplementedError(f"no {layout} memory on {NAME}")
         kept = {"dtype": kwargs.get("dtype")}
+        ask(index, args[0], kept["dtype"])
         if not strided:
             kept["memory_format"] = kwargs.get("memory_format")
         return wrap(call(*args, **kept), index)
 
     return kernel
+
+
+def ask(index: int, sizes: Any, dtype: Any) -> None:
+    """Refuse memory that the device does not have before the host is asked for it.
+
+    Raises:
+        OutOfMemory: the device is full.
+    """
+    size = (dtype or torch.get_default_dtype()).itemsize
+    for n in sizes:
+        size *= n
+    memory = MEMORIES[index]
+    if memory.live + size > memory.limit:
+        memory.live += size
+        memory.grow(index, size)
 
 
 def resize(tensor: Any, size: Any, memory_format: Any = None) -> Any:
@@ -131,7 +147,13 @@ def set_empty(tensor: Any) -> Any:
 
 
 def record_stream(tensor: Any, stream: Any) -> None:
-    """`record_stream`: the memory is kept anyway."""
+    """`record_stream`: the memory is kept anyway.
+
+    Raises:
+        TypeError: it is no stream.
+    """
+    if not isinstance(stream, devices.Stream):
+        raise TypeError(f"expected a stream of {NAME}, but got {type(stream).__name__}")
 
 
 def shallow_copy(tensor: Any, other: Any) -> bool:
@@ -175,8 +197,8 @@ def pin_memory(tensor: Any, device: Any = None) -> Any:
     if not base.numel():
         return base
     base._porter_pin = _Pin(base.untyped_storage().data_ptr())
-    # A view keeps `base` alive, and with it the mark.
-    return base.view(base.shape) if base.is_contiguous() else base
+    # Whoever holds the imported memory holds `base`, and with it the mark.
+    return torch._C._from_dlpack(torch._C._to_dlpack(base))
 
 
 # ATen takes these fused cells for devices that are not the CPU; the CPU build has none of them.

@@ -135,7 +135,16 @@ def unwrap(tensor: Any) -> Any:
     """A host tensor over the memory of a device tensor."""
     capsule = _to_dlpack(tensor)
     _int64(_int64(id(capsule) + _CAPSULE_POINTER).value + _DEVICE).value = _HOST
+    # The bits of lazy conjugates and negatives do not travel.
+    if tensor.is_conj():
+        return _lazily(tensor, _from_dlpack(capsule).conj())
+    if tensor.is_neg():
+        return _lazily(tensor, _from_dlpack(capsule))
     return _from_dlpack(capsule)
+
+
+def _lazily(tensor: Any, alias: Any) -> Any:
+    return alias._neg_view() if tensor.is_neg() else alias
 
 
 _as_strided = torch.ops.aten.as_strided.default
