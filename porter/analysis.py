@@ -144,15 +144,42 @@ def _analysed(task: Task, plan: Plan, text: str) -> tuple[engine.Outcome, list[S
     )
     lines = re.split(r"\r\n|\r|\n", text)
     sites = [_around(_site(task, settled), lines) for settled in outcome.settled]
+    suppressions = Suppressions.read(text)
     blanket = catalog.get(own.BLANKET)
     if blanket is not None:
-        for line in Suppressions.read(text).malformed:
+        for line in suppressions.malformed:
             comment = lines[line - 1]
             sites.append(said(
                 task.shown, blanket, line, comment.index("#") + 1, comment,
                 "names no rule, so it hides nothing; write `# porter: ignore[CODE] reason`",
             ))  # fmt: skip
+    sites += _unused(task, plan, suppressions, outcome, lines)
     return outcome, sites
+
+
+def _unused(
+    task: Task,
+    plan: Plan,
+    suppressions: Suppressions,
+    outcome: engine.Outcome,
+    lines: Sequence[str],
+) -> Iterator[SiteReport]:
+    """Comments that silence nothing, as far as their rules were looked for."""
+    catalog = plan.catalog(task.ignored)
+    unused = catalog.get(own.UNUSED)
+    if unused is None or outcome.problem:
+        return
+    for comment, code in suppressions.unused(outcome.silenced):
+        named = [r for r in rules.load().rules if r.code.startswith(code)]
+        if named and all(r.code in own.CODES for r in named):
+            continue  # these are said about files and comments, which no comment silences
+        looked_for = [r for r in named if plan.target.name in r.targets and catalog.get(r.code)]
+        if (named and not looked_for) or (comment.foreign and not named):
+            continue
+        why = "silences nothing here" if named else "is the code of no rule"
+        text = lines[comment.line - 1]
+        column = text.index("#") + 1
+        yield said(task.shown, unused, comment.line, column, text, f"{code} {why}; take it out")
 
 
 def _around(site: SiteReport, lines: Sequence[str]) -> SiteReport:

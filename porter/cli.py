@@ -258,6 +258,13 @@ def migrate(
         typer.Option("-o", "--output", metavar="DIR", help="Write a migrated copy of the tree."),
     ] = None,
     unsafe: Unsafe = None,
+    annotate: Annotated[
+        bool | None,
+        typer.Option(
+            "--annotate/--no-annotate",
+            help="Leave TODO comments at what is left for a person, or take them out.",
+        ),
+    ] = None,
     allow_dirty: Annotated[
         bool, typer.Option("--allow-dirty", help="Change files with uncommitted changes too.")
     ] = False,
@@ -288,8 +295,14 @@ def migrate(
     )
     if output is not None and request.stdin is not None:
         raise Mistake("--output needs files, not standard input")
+    if annotate is not None and request.stdin is not None:
+        raise Mistake("--annotate needs files, not standard input")
     _check_report(report)
     run = _run(request, quiet)
+    if annotate is not None:
+        from porter.annotate import annotated
+
+        run = annotated(run, wanted=annotate)
     wrote = not diff
     if wrote:
         run = _applied(run)
@@ -404,6 +417,12 @@ def check(
         str | None,
         typer.Option("--diff-only", metavar="REV", help="Only lines that differ from REV."),
     ] = None,
+    add_ignores: Annotated[
+        bool,
+        typer.Option(
+            "--add-ignores", help="Silence all findings by `# porter: ignore[CODE]` comments."
+        ),
+    ] = False,
     exit_zero: Annotated[
         bool, typer.Option("--exit-zero", help="Exit with 0 even if there are findings.")
     ] = False,
@@ -435,6 +454,8 @@ def check(
     if write_baseline is not None:
         return _write_baseline(run, write_baseline)
     run = _without_accepted(run, request, baseline, diff_only)
+    if add_ignores:
+        return _add_ignores(run, request)
     _print_findings(run, output_format, statistics, verbose)
     code = _finish(run, report, True, verbose, wrote=False)
     rewritable = sum(not site.accepted for site in run.report.having(Status.REWRITTEN))
@@ -504,6 +525,19 @@ def _save_baseline(path: Path, found: Baseline) -> None:
     from porter.writing import write_atomic
 
     write_atomic(path, as_json(found).encode(), expected=None)
+
+
+def _add_ignores(run: Run, request: Request) -> int:
+    from porter.deliver import add_ignores
+    from porter.display import plural
+
+    if request.stdin is not None:
+        raise Mistake("--add-ignores needs files, not standard input")
+    silenced, left = add_ignores(run)
+    for path, reason in left.items():
+        _error(f"{path}: {reason}", TROUBLE)
+    _note(f"{plural(silenced, 'finding')} silenced by comments; say why behind each")
+    return TROUBLE if run.report.failed or left else OK
 
 
 def _seen_from(run: Run, path: Path, names: Iterable[str] = ()) -> tuple[str, set[str]]:

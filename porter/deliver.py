@@ -8,9 +8,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from porter import git
+from porter import git, ignores, own
+from porter.display import findings
 from porter.patch import unified
+from porter.report import SiteReport
 from porter.runner import Changed, Run
+from porter.source import SourceProblem, decode_python
 from porter.writing import Change, Copied, WriteProblem, copy_tree, undo_patch, write_atomic
 
 _CHANGED = "changed on disk during the run; left alone"
@@ -129,6 +132,50 @@ class _Tops:
                 break
         self._known.update((here, top) for here in passed)
         return top
+
+
+# Comments ---------------------------------------------------------------------------------------
+
+
+def add_ignores(run: Run) -> tuple[int, dict[str, str]]:
+    """Silence the findings of a run by comments in their files.
+
+    Returns:
+        How many were silenced, and by shown path why others were not.
+    """
+    groups: dict[str, list[SiteReport]] = {}
+    for site in findings(run.report):
+        if site.rule not in own.CODES:
+            groups.setdefault(site.path, []).append(site)
+    done, left = 0, {}
+    for path, sites in groups.items():
+        problem = _silence(run.base / path, sites)
+        if problem:
+            left[shown(run, path)] = problem
+        else:
+            done += len(sites)
+    return done, left
+
+
+def _silence(path: Path, sites: Sequence[SiteReport]) -> str:
+    """Write comments into one file; returns why that failed."""
+    if path.suffix.lower() not in (".py", ".pyi", ".pyw"):
+        return "comments of porter silence findings in Python files only; use per-file-ignores"
+    wanted: dict[int, set[str]] = {}
+    for site in sites:
+        wanted.setdefault(site.line, set()).add(site.rule)
+    try:
+        data = path.read_bytes()
+        source = decode_python(str(path), data)
+        text = ignores.add(source.text, wanted)
+        if text is None:
+            return "a comment cannot be added with certainty; use a baseline or per-file-ignores"
+        write_atomic(path, source.encode(text), expected=data)
+    except OSError as problem:
+        return f"cannot be read: {problem.strerror or problem}"
+    except (SourceProblem, WriteProblem) as problem:
+        return problem.message.removeprefix(f"{path}: ")
+    return ""
 
 
 # Patch ------------------------------------------------------------------------------------------

@@ -75,12 +75,14 @@ class Outcome:
         settled: findings in source order.
         problem: why the rewrites of the file were discarded; empty if they were not.
         suppressed: how many findings a comment silenced.
+        silenced: the rule and the line of each of these.
     """
 
     text: str
     settled: tuple[Settled, ...] = ()
     problem: str = ""
     suppressed: int = 0
+    silenced: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass
@@ -139,8 +141,8 @@ def analyse(
     if problem:
         left = [replace(f, reason=f.reason or problem) for f in findings]
         settled = tuple(_settle(module, f, Status.LEFT) for f in left)
-        return Outcome(text, settled, problem, silenced)
-    return Outcome(new, tuple(_settled(module, first)), "", silenced)
+        return Outcome(text, settled, problem, len(silenced), silenced)
+    return Outcome(new, tuple(_settled(module, first)), "", len(silenced), silenced)
 
 
 def find(module: Module, catalog: Catalog, target: Target) -> list[Finding]:
@@ -225,6 +227,8 @@ def _import_sites(module: Module, catalog: Catalog) -> Iterator[tuple[Site, list
                 base = module.absolute("." * statement.level + (statement.module or ""))
                 target = base if alias.name == "*" else f"{base}.{alias.name}"
             rules = rules_for(target, catalog)
+            if not rules and alias.name == "*":
+                rules = rules_for(f"{target}.*", catalog)
             if rules:
                 yield Site(module, alias, scope, "import", target), rules
 
@@ -292,13 +296,18 @@ def _string_sites(module: Module, catalog: Catalog) -> Iterator[tuple[Site, list
 
 def _unsuppressed(
     findings: list[Finding], module: Module, suppressions: Suppressions
-) -> tuple[list[Finding], int]:
+) -> tuple[list[Finding], tuple[tuple[str, int], ...]]:
+    """The findings that no comment silences, and the rule and line of those that one does."""
     if not suppressions:
-        return findings, 0
-    kept = [
-        f for f in findings if not suppressions.covers(f.rule, module.index.position(f.start)[0])
-    ]
-    return kept, len(findings) - len(kept)
+        return findings, ()
+    kept, silenced = [], []
+    for finding in findings:
+        line = module.index.position(finding.start)[0]
+        if suppressions.covers(finding.rule, line):
+            silenced.append((finding.rule, line))
+        else:
+            kept.append(finding)
+    return kept, tuple(silenced)
 
 
 def settle_guards(findings: list[Finding], module: Module, unsafe: bool) -> list[Finding]:
@@ -353,6 +362,8 @@ def _only_native(
     natives = [findings[i] for i in inside if findings[i].native_only]
     if not natives or any(findings[i].rewrites for i in inside):
         return False
+    if any(f.category is not Category.INFORMATION for f in natives):
+        return True  # it would fail on another device, and nothing there was made ready for one
     for start, end in _simple_statements(module, region):
         if not any(start <= f.start < end for f in natives):
             return False

@@ -139,11 +139,7 @@ def collect(places: Sequence[Place], data: Mapping[int, bytes], catalog: Catalog
     ]
     search.follow(exporters)
     methods = search.methods(
-        [
-            i
-            for i, b in data.items()
-            if places[i].file.kind != "other" and signs.methods.search(b)
-        ]
+        [i for i, b in data.items() if places[i].file.kind != "other" and signs.methods.search(b)]
     )
     imported: dict[str, frozenset[str]] = {}
     for i, names in search.imported.items():
@@ -229,7 +225,9 @@ class _Search:
             i
             for i, data in self.data.items()
             if self.places[i].file.kind != "other"
-            and named.search(data) and placed.search(data) and self._uses(i, wanted)
+            and named.search(data)
+            and placed.search(data)
+            and self._uses(i, wanted)
         ]
 
     def _uses(self, index: int, wanted: set[int]) -> bool:

@@ -6,6 +6,7 @@ the entry; the rules here give it a code, a page and a place in --select and --i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from porter.rule import Category, Finding, rule
@@ -16,12 +17,22 @@ from porter.targets import Target
 FAMILY = "files and comments"
 
 UNREADABLE = "POR000"
+UNUSED = "POR001"
 BLANKET = "POR002"
 NOT_PYTHON = "POR003"
 UNREAD_TEXT = "POR004"
 TORCH_BOUND = "POR010"
 
-CODES = (UNREADABLE, BLANKET, NOT_PYTHON, UNREAD_TEXT, TORCH_BOUND)
+#: A comment that silences; it may be all that is left of what it silenced.
+COMMENT = re.compile(rb"#[ \t]*porter:[ \t]*(?:file-)?ignore", re.IGNORECASE)
+
+#: How reports and baselines begin; they quote code that was looked at elsewhere.
+MADE = re.compile(
+    rb'\{\s*"(?:schema": \d+,\s*"target"|porter-baseline"|\$schema": "[^"]*/sarif|'
+    rb'source": \{\s*"name": "porter")'
+)
+
+CODES = (UNREADABLE, UNUSED, BLANKET, NOT_PYTHON, UNREAD_TEXT, TORCH_BOUND)
 
 
 @rule(UNREADABLE, "unreadable-file", effort=0)
@@ -37,6 +48,20 @@ def unreadable_file(site: Site, target: Target) -> Iterator[Finding]:
 
     ## References
     - https://peps.python.org/pep-0263/
+    """
+    yield from ()
+
+
+@rule(UNUSED, "unused-suppression", category=Category.OPTIONAL)
+def unused_suppression(site: Site, target: Target) -> Iterator[Finding]:
+    """Reports a `# porter: ignore[CODE]` comment that silences nothing.
+
+    ## Why it matters
+    It would hide the next finding of that rule which somebody writes on the line.
+
+    ## What it does
+    Points at the comment and the code. Codes of rules that are not in force, or not about the
+    target, are not looked at; neither are those of other tools in a `# noqa`.
     """
     yield from ()
 

@@ -325,10 +325,10 @@ def _concerns(file: InputFile, data: bytes, catalog: Catalog) -> bool:
     if data.startswith(UTF16):
         return True
     if file.kind == "other" and wants(rules.load(), file.relative):
-        return catalog.text_marker.search(data) is not None
+        return own.MADE.match(data) is None and catalog.text_marker.search(data) is not None
     if file.kind == "notebook":  # its bytes are JSON: what looks like a comment need not be one
         return catalog.marker.search(data) is not None
-    return may_match(data, catalog.marker)
+    return own.COMMENT.search(data) is not None or may_match(data, catalog.marker)
 
 
 def _read(

@@ -149,7 +149,8 @@ def _yaml(text: str) -> Iterator[Scalar]:
 
 
 def _yaml_scalar(text: str, event: yaml.ScalarEvent, path: Path, key: bool, doc: int) -> Scalar:
-    start, end = event.start_mark.index, event.end_mark.index
+    start = event.start_mark.index if event.start_mark else 0
+    end = event.end_mark.index if event.end_mark else start
     style = {"|": "literal", ">": "folded", "": "plain"}.get(event.style or "", "quoted")
     inner: tuple[int, int] | None = None
     if style in ("literal", "folded"):

@@ -6,7 +6,7 @@ import io
 import re
 import tokenize
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 _PORTER = re.compile(
@@ -31,6 +31,30 @@ class _Comment:
     last: int
 
 
+@dataclass(frozen=True)
+class Spoken:
+    """One comment that silences.
+
+    Args:
+        line: where it stands, 1-based.
+        codes: the codes (or prefixes) it names.
+        first: the first line it speaks of; 1 for a whole file.
+        last: the last one; None for a whole file.
+        foreign: whether it is a `noqa`, whose codes may be those of other tools.
+    """
+
+    line: int
+    codes: tuple[str, ...]
+    first: int
+    last: int | None
+    foreign: bool = False
+
+    def covers(self, code: str, line: int) -> bool:
+        """Whether it silences a finding of the rule `code` on `line`."""
+        inside = line >= self.first and (self.last is None or line <= self.last)
+        return inside and any(code.startswith(named) for named in self.codes)
+
+
 @dataclass
 class Suppressions:
     """Which findings the comments of one file silence.
@@ -40,11 +64,13 @@ class Suppressions:
         whole: codes silenced in the whole file.
         malformed: lines with a `porter:` comment that names no code; a blanket form silences
             nothing, so that no finding is hidden by accident.
+        spoken: the comments behind all that.
     """
 
     lines: dict[int, tuple[str, ...]] = field(default_factory=dict)
     whole: tuple[str, ...] = ()
     malformed: tuple[int, ...] = ()
+    spoken: tuple[Spoken, ...] = ()
 
     def __bool__(self) -> bool:
         """Whether there is anything to silence."""
@@ -66,6 +92,11 @@ class Suppressions:
             codes, scope, bad = _codes(comment.text)
             if bad:
                 malformed.append(comment.line)
+            if codes:
+                whole = scope == "file-ignore"
+                first, last = (1, None) if whole else (comment.first, comment.last)
+                foreign = _PORTER.search(comment.text) is None
+                found.spoken += (Spoken(comment.line, codes, first, last, foreign),)
             if scope == "file-ignore":
                 found.whole += codes
                 continue
@@ -102,6 +133,18 @@ class Suppressions:
         """Whether a finding of `code` on `line` is silenced."""
         return any(code.startswith(c) for c in (*self.whole, *self.lines.get(line, ())))
 
+    def unused(self, silenced: Sequence[tuple[str, int]]) -> Iterator[tuple[Spoken, str]]:
+        """The codes in comments that silence nothing.
+
+        Args:
+            silenced: rule and line of what was silenced.
+        """
+        for comment in self.spoken:
+            within = {code for code, line in silenced if comment.covers(code, line)}
+            for named in dict.fromkeys(comment.codes):
+                if not any(code.startswith(named) for code in within):
+                    yield comment, named
+
 
 def _comments(text: str) -> Iterator[_Comment]:
     """The comments of a text, with the lines each speaks of."""
@@ -137,6 +180,20 @@ def _tokens(text: str) -> Iterator[tokenize.TokenInfo]:
             yield from tokenize.generate_tokens(io.StringIO(text, newline="").readline)
         except (tokenize.TokenError, SyntaxError, ValueError, RecursionError):
             return
+
+
+def codes_of(comment: str) -> tuple[str, ...]:
+    """The codes that one comment names, in either form."""
+    return _codes(comment)[0]
+
+
+def with_codes(comment: str, codes: Sequence[str]) -> str:
+    """The comment with an `ignore` of exactly these codes, whatever else it says."""
+    listed = f"# porter: ignore[{', '.join(codes)}]"
+    found = _PORTER.search(comment)
+    if found is None:
+        return f"{comment.rstrip()}  {listed}" if comment else listed
+    return comment[: found.start()] + listed + comment[found.end() :]
 
 
 def _codes(comment: str) -> tuple[tuple[str, ...], str, bool]:

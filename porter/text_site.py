@@ -97,7 +97,9 @@ class TextFile:
         if self.kind not in DATA:
             return ()
         if len(self.text) > LONGEST_SETTINGS:
-            raise TextProblem(f"longer than {LONGEST_SETTINGS:,} characters: taken for data, not read")
+            raise TextProblem(
+                f"longer than {LONGEST_SETTINGS:,} characters: taken for data, not read"
+            )
         try:
             return read_scalars(self.kind, self.text)
         except DataProblem as problem:

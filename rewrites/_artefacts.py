@@ -33,11 +33,11 @@ YAML = ("*.yml", "*.yaml")
 JSON = ("*.json", "*.jsonc")
 TOML = ("*.toml", "Pipfile")
 INI = ("setup.cfg", "tox.ini")
-REQUIREMENTS = tuple(
-    f"*{word}*.{suffix}"
-    for word in ("requirement", "constraint", "reqs")
-    for suffix in ("txt", "in")
-) + ("**/requirements/**/*.txt", "**/requirements/**/*.in")
+REQUIREMENTS = (
+    *(f"*{word}*.{suffix}" for word in ("requirement", "constraint", "reqs") for suffix in ("txt", "in")),
+    "**/requirements/**/*.txt",
+    "**/requirements/**/*.in",
+)
 MAKE = ("[Mm]akefile", "GNUmakefile", "[Mm]akefile.*", "*.mk")
 CMAKE = ("CMakeLists.txt", "*.cmake")
 CUDA_SOURCES = ("*.cu", "*.cuh")
@@ -53,7 +53,9 @@ TEXT_MARKERS = (
     r"(?i:(?:\b|_)gpus?(?:\b|_)|\bgres\b|nvcr\.io|sparse_attention|OneBit|quantize_training)",
     r"__(?:global|device|host)__|accelerators\b|\bnvprof\b|\bnvtop\b|_bnb_|\btorch\b|pytorch",
     # Names of packages, where a requirement begins.
-    *sorted({rf"(?i:\b{re.escape(n)}\b)" for row in packages() for n in row.pypi if row.cuda_bound}),
+    *sorted(
+        {rf"(?i:\b{re.escape(n)}\b)" for row in packages() for n in row.pypi if row.cuda_bound}
+    ),
 )
 
 
@@ -65,7 +67,9 @@ _NAMED_OTHER = re.compile(
     r"(?:^|[/_.-])(?:rocm|hip|amd|npu|ascend|xpu|hpu|gaudi\d?|habana|mps|metal|musa|mlu|tpu|cpu)(?=[/_.-]|\Z)",
     re.IGNORECASE,
 )
-_IN_CI = re.compile(r"(?:^|/)\.(?:github|circleci|buildkite|gitlab)/|(?:^|/)(?:\.gitlab-ci|azure-pipelines[\w.-]*)\.yml\Z")
+_IN_CI = re.compile(
+    r"(?:^|/)\.(?:github|circleci|buildkite|gitlab)/|(?:^|/)(?:\.gitlab-ci|azure-pipelines[\w.-]*)\.yml\Z"
+)
 
 
 def _for_its_device(site: TextSite, finding: Finding) -> Finding:
@@ -99,7 +103,7 @@ _SHELL_KEYS = frozenset(
     "CIBW_BEFORE_BUILD commands_pre commands_post build_commands".split()
 )
 #: JSON that holds commands; any other may be data with such keys.
-_EDITOR = re.compile(r"(?:^|/)(?:\.?devcontainer|\.vscode)(?:\.json\Z|/)")
+EDITOR = re.compile(r"(?:^|/)(?:\.?devcontainer|\.vscode)(?:\.json\Z|/)")
 #: Keys whose lists are the words of one command.
 _WORD_LISTS = frozenset({"command", "args", "entrypoint", "cmd", "exec", "runArgs"})
 _SHELLS = frozenset({"bash", "sh", "zsh", "ksh", "dash"})
@@ -184,7 +188,7 @@ def _outer_scripts(file: TextFile) -> Iterator[Script]:
                     raise TextProblem(f"not understood as shell: {problem.message}", line) from None
     elif file.kind == "make":
         yield from _recipes(file.text)
-    elif file.kind in DATA and (file.kind != "json" or _EDITOR.search(file.path)):
+    elif file.kind in DATA and (file.kind != "json" or EDITOR.search(file.path)):
         yield from _in_data(file)
 
 
@@ -237,7 +241,9 @@ def _in_data(file: TextFile) -> Iterator[Script]:
             continue
         start, end = scalar.inner
         if scalar.listed and scalar.key in _WORD_LISTS:
-            word = Word(scalar.start, scalar.end, file.text[scalar.start : scalar.end], scalar.value)
+            word = Word(
+                scalar.start, scalar.end, file.text[scalar.start : scalar.end], scalar.value
+            )
             words.setdefault((scalar.document, *scalar.path[:-1]), []).append(word)
             if not re.search(r"\s", scalar.value.strip()):
                 continue
@@ -352,9 +358,7 @@ def _wanted(file: TextFile) -> Iterator[Wanted]:
                 yield from _requirement(content, start)
     elif file.kind == "toml":
         for scalar in file.scalars:
-            if _in_metadata(scalar):
-                yield from _requirement(scalar.value, (scalar.inner or (scalar.start, 0))[0])
-            elif scalar.is_key and _poetry(scalar):
+            if _in_metadata(scalar) or (scalar.is_key and _poetry(scalar)):
                 yield from _requirement(scalar.value, (scalar.inner or (scalar.start, 0))[0])
     elif file.kind == "ini":
         for scalar in file.scalars:
@@ -369,7 +373,9 @@ def _wanted(file: TextFile) -> Iterator[Wanted]:
         yield from _installed(run)
 
 
-_REPOSITORY = re.compile(r"(?:-e\s+)?(?:[\w.-]+\s*@\s*)?git\+\w+://[\w.@:-]+/(?:[\w.-]+/)*?([\w.-]+?)(?:\.git)?(?:[@#/?].*)?\Z")
+_REPOSITORY = re.compile(
+    r"(?:-e\s+)?(?:[\w.-]+\s*@\s*)?git\+\w+://[\w.@:-]+/[\w.-]+/([\w.-]+?)(?:\.git)?(?:[@#/?].*)?\Z"
+)
 
 
 def _requirement(text: str, start: int, installer: str = "pip") -> Iterator[Wanted]:
@@ -399,7 +405,11 @@ def _in_metadata(scalar: Scalar) -> bool:
             return True
         case ("project", "optional-dependencies", _) | ("dependency-groups", _):
             return True
-        case ("tool", "uv", "dev-dependencies" | "constraint-dependencies" | "override-dependencies"):
+        case (
+            "tool",
+            "uv",
+            "dev-dependencies" | "constraint-dependencies" | "override-dependencies",
+        ):
             return True
         case ("tool", "pdm", "dev-dependencies", _):
             return True

@@ -251,6 +251,8 @@ def _argument_sink(module: Module, call: ast.Call, node: ast.expr, depth: int) -
         return STRING
     if method in ("Option", "Argument", "Field", "field") and position == 0:
         return _option_sink(module, call, depth)
+    if name == "pytest.param":
+        return STRING if _parametrizes(call, position) else NO_SINK
     if method in ("str",) and position == 0:
         return sink(module, call, depth + 1)
     parameter = _local_parameter(module, call, position)
@@ -367,8 +369,24 @@ def _return_sink(module: Module, statement: ast.Return, depth: int) -> Sink:
 # Containers -----------------------------------------------------------------------------------
 
 
+def _parametrizes(case: Any, position: int) -> bool:
+    """Whether an element of a case of `pytest.mark.parametrize` is a device."""
+    call = getattr(case.parent, "parent", None)
+    if not isinstance(call, ast.Call) or _method(call) != "parametrize" or len(call.args) < 2:
+        return False
+    names = call.args[0]
+    if not isinstance(names, ast.Constant) or not isinstance(names.value, str):
+        return False
+    split = [n.strip() for n in names.value.split(",")]
+    return call.args[1] is case.parent and position < len(split) and is_device_name(split[position])
+
+
 def _sequence_sink(module: Module, sequence: Any, node: Any, depth: int) -> Sink:
     parent = sequence.parent
+    if isinstance(parent, (ast.List, ast.Tuple)) and _parametrizes(
+        sequence, sequence.elts.index(node)
+    ):
+        return STRING
     if isinstance(parent, (ast.For, ast.AsyncFor, ast.comprehension)):
         return _target(module, parent.target, depth) if parent.iter is sequence else NO_SINK
     if isinstance(parent, ast.Call) and sequence in parent.args:
@@ -410,6 +428,8 @@ def _dict_sink(module: Module, mapping: ast.Dict, node: Any, depth: int) -> Sink
     parent = mapping.parent  # type: ignore[attr-defined]
     if isinstance(parent, ast.keyword) and parent.arg in ("map_location", "device_map"):
         return STRING
+    if isinstance(parent, ast.Assign) and any(_is_device_place(t) for t in parent.targets):
+        return STRING
     if not (isinstance(key, ast.Constant) and isinstance(key.value, str)):
         return NO_SINK
     if isinstance(parent, ast.keyword) and parent.arg is None and is_device_name(key.value):
@@ -419,6 +439,13 @@ def _dict_sink(module: Module, mapping: ast.Dict, node: Any, depth: int) -> Sink
             if isinstance(target, ast.Name) and _entry_reaches(module, target, key.value, depth):
                 return STRING
     return POTENTIAL if is_device_name(key.value) else NO_SINK
+
+
+def _is_device_place(target: ast.expr) -> bool:
+    """`device_map = {"": "cuda:0"}`, `kwargs["device_map"] = {...}`."""
+    if isinstance(target, ast.Subscript):
+        return _is_device_key(target.slice)
+    return is_device_name(getattr(target, "id", getattr(target, "attr", "")))
 
 
 def _map_location_key(mapping: ast.Dict) -> Sink:

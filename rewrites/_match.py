@@ -215,18 +215,41 @@ def _leaves(statement: ast.stmt) -> bool:
 
 
 def body_span(module: Module, node: ast.AST) -> tuple[int, int] | None:
-    """The span that runs only if the test holding `node` is true; None if it is no guard."""
+    """The span that runs only where there is the device that `node` asks for.
+
+    That is the body of an `if`, or where the answer is negated, its `else`, or what follows
+    `if not ...: return`. None if the test guards nothing.
+    """
     child: Any = node
+    truth = not (
+        isinstance(node, ast.Compare) and isinstance(node.ops[0], (ast.NotEq, ast.NotIn))
+    )
     for parent in module.parents(node):
         if isinstance(parent, ast.If) and child is parent.test:
-            return module.start(parent.body[0]), module.end(parent.body[-1])
+            block = parent.body if truth else parent.orelse or _behind_exit(parent)
+            return (module.start(block[0]), module.end(block[-1])) if block else None
         if isinstance(parent, ast.IfExp) and child is parent.test:
-            return module.span(parent.body)
-        if isinstance(parent, ast.BoolOp) and isinstance(parent.op, ast.And):
-            child = parent
-            continue
-        return None
+            return module.span(parent.body if truth else parent.orelse)
+        if isinstance(parent, ast.UnaryOp) and isinstance(parent.op, ast.Not):
+            truth = not truth
+        elif not (
+            isinstance(parent, ast.BoolOp)
+            and isinstance(parent.op, ast.And if truth else ast.Or)
+        ):
+            return None
+        child = parent
     return None
+
+
+def _behind_exit(statement: Any) -> list[ast.stmt]:
+    """What runs only if the test of `if ...: return` was false."""
+    if not _leaves(statement.body[-1]):
+        return []
+    for name in ("body", "orelse", "finalbody"):
+        block = getattr(statement.parent, name, None)
+        if isinstance(block, list) and statement in block:
+            return block[block.index(statement) + 1 :]
+    return []
 
 
 # Device values in scope -----------------------------------------------------------------------
@@ -503,7 +526,7 @@ def type_expression(site: Site, *, in_string: bool = False, reuse: bool = True) 
     torch, imports = found
     if guarded(site.module, site.node):
         return Spelled(f"{torch}.{CURRENT}.type", imports)
-    if in_string and not _can_hoist(site.module):
+    if in_string and not imports and not _can_hoist(site.module):
         return None
     expression = f"({_cpu_safe(torch, site.target)}).type"
     return Spelled(Shared("device_type", expression, "module", inline=not in_string), imports)

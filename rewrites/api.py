@@ -232,9 +232,30 @@ def _import_site(site: Site) -> Iterator[Finding]:
         return
     known = row(site.name)
     local = site.node.asname or site.node.name.partition(".")[0]
-    if any(True for _ in site.scope.uses(local)) or (known and known.kind == "module"):
+    if known and known.kind == "module":
+        return
+    if any(True for _ in site.scope.uses(local)):
+        exported = local in site.module.facts.imported.get(site.module.dotted, ())
+        if exported or _in_all(site, local):
+            yield site.gap(
+                "others import it from here and get CUDA's; export the target's as well",
+                category=Category.POTENTIAL,
+                effort=1,
+            )
         return
     yield site.information("imported but not used in this file")
+
+
+def _in_all(site: Site, local: str) -> bool:
+    """Whether `__all__` of the file lists a name."""
+    return any(
+        constant.value == local
+        and any(
+            isinstance(p, (ast.Assign, ast.AugAssign)) and "__all__" in site.module.segment(p)[:12]
+            for p in site.module.parents(constant)
+        )
+        for constant, _ in site.module.strings
+    )
 
 
 # npu ------------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ from ._match import (
     distinguishes,
     guarded,
     has_star,
+    is_availability,
     open_parenthesis,
     safe_device_expression,
     torch_at,
@@ -859,6 +860,8 @@ def _accelerator_comparison(site: Site, node: Any, guards: tuple[int, int] | Non
         if spelled is None:
             return site.gap(NAME_TAKEN)
         return site.replace(spelled.part, imports=spelled.imports, guards=guards)
+    if _asked_in_vain(module, node):
+        return _not_the_cpu(site, node, guards)
     value = f'f"{{{current}}}:"' if site.node.value.endswith(":") else current
     if guarded(module, site.node):
         return site.replace(value, imports=imports, guards=guards)
@@ -874,6 +877,37 @@ def _accelerator_comparison(site: Site, node: Any, guards: tuple[int, int] | Non
     else:
         edits.append(Edit.of(span[0], span[0], prefix))
     return site.finding(*edits, imports=imports, guards=guards, span=span)
+
+
+def _asked_in_vain(module: Module, node: Any) -> bool:
+    """`device == "cuda" and not torch.cuda.is_available()`: asked for, and there is none."""
+    parent = node.parent
+    return (
+        isinstance(parent, ast.BoolOp)
+        and isinstance(parent.op, ast.And)
+        and any(
+            isinstance(v, ast.UnaryOp)
+            and isinstance(v.op, ast.Not)
+            and is_availability(v.operand, module)
+            for v in parent.values
+        )
+    )
+
+
+def _not_the_cpu(site: Site, node: Any, guards: tuple[int, int] | None) -> Finding:
+    """Without an accelerator, whatever is not the CPU was asked for in vain."""
+    module = site.module
+    string = Edit.of(site.start, site.end, site.text.replace("cuda", "cpu", 1))
+    start, end = module.span(node)
+    if isinstance(node, ast.Call):
+        return site.finding(Edit.of(start, start, "not "), string, guards=guards, span=(start, end))
+    word, new = ("==", "!=") if isinstance(node.ops[0], ast.Eq) else ("in", "not in")
+    if not isinstance(node.ops[0], (ast.Eq, ast.In)) or site.text.count("cuda") != 1:
+        return site.gap("asks for CUDA where there is none; ask for the target's device")
+    at = module.text.index(word, module.end(node.left))
+    return site.finding(
+        Edit.of(at, at + len(word), new), string, guards=guards, span=(start, end)
+    )
 
 
 def _joins(node: Any, negative: bool) -> bool:
@@ -960,7 +994,23 @@ def is_cuda_attribute(site: Site, target: Target) -> Iterator[Finding]:
         s.kind == "class" and _defines(s.node, "is_cuda") for s in module.root.descendants()
     )
     if own:
-        yield site.information("is_cuda is an attribute of the project's own")
+        receiver = site.node.value
+        if isinstance(receiver, ast.Name) and receiver.id in ("self", "cls"):
+            yield site.information("is_cuda is an attribute of the project's own")
+        else:
+            yield site.gap(
+                "a class of this file has an is_cuda of its own; if this is a tensor, write the "
+                "test with x.device.type",
+                category=Category.POTENTIAL,
+            )
+        return
+    elsewhere = module.facts.methods.get("is_cuda", ())
+    if elsewhere and not _surely_torch(module, site.node.value):
+        yield site.gap(
+            f"{elsewhere[0]} has an is_cuda of its own; if this is a tensor, write the test with "
+            "x.device.type",
+            category=Category.POTENTIAL,
+        )
         return
     if "PackedSequence" in module.text or "pack_padded_sequence" in module.text:
         yield site.gap("a PackedSequence has is_cuda but no device; look at x.data.device")

@@ -149,7 +149,7 @@ def cuda_extension_loaded(site: Site, target: Target) -> Iterator[Finding]:
     named = {k.arg: k.value for k in call.keywords}
     sources = _cuda_files(call)
     given = named.get("sources") or (call.args[1] if len(call.args) > 1 else None)
-    inline = "cuda_sources" in named or "functions" in named and "cuda" in str(named)
+    inline = site.name.endswith("_inline") and ("cuda_sources" in named or len(call.args) > 2)
     advice = "compiles CUDA code when it runs: offer a path in torch operators or triton"
     if sources or inline:
         shown = f" ({', '.join(sources[:3])})" if sources else ""

@@ -79,6 +79,30 @@ def _chain(node: ast.If) -> list[ast.If]:
     return arms
 
 
+def _next_choices(node: ast.If) -> list[ast.If]:
+    """`if a: return x`, `if b: return y`: a chain, written without `else`."""
+    block = next(
+        (
+            b
+            for name in ("body", "orelse", "finalbody")
+            if isinstance(b := getattr(node.parent, name, None), list) and node in b  # type: ignore[attr-defined]
+        ),
+        [],
+    )
+    at = block.index(node) if node in block else 0
+    ends = (ast.Return, ast.Raise)
+    found = []
+    for other in block[at + 1 :]:
+        if not isinstance(node.body[-1], ends) or not isinstance(other, ast.If):
+            break
+        found.append(other)
+    for other in reversed(block[:at]):
+        if not isinstance(other, ast.If) or not isinstance(other.body[-1], ends):
+            break
+        found.append(other)
+    return found
+
+
 # Told apart -----------------------------------------------------------------------------------
 
 
@@ -92,7 +116,7 @@ def _others_around(site: Site, everything: bool) -> set[str]:
         if parent is function or isinstance(parent, (ast.ClassDef, ast.Lambda)):
             break
         if isinstance(parent, ast.If):
-            for arm in _chain(parent):
+            for arm in (*_chain(parent), *_next_choices(parent)):
                 found |= words(arm.test)
             if function is not None and _asks_for_cuda(module, parent.test):
                 found |= words(function)
@@ -161,7 +185,7 @@ def review_told_apart(site: Site, finding: Finding) -> Finding:
     """Leave decisions that already know several accelerators to their author."""
     comparison = finding.guards is not None and site.kind in ("string", "attribute")
     others = _others_around(site, everything=comparison and site.target.agnostic)
-    if not comparison:
+    if not comparison and _moves_along(site):
         # On a Mac the accelerator is MPS: `cuda, else mps, else cpu` selects the same device.
         others -= {"mps"}
     if "npu" in others:
@@ -169,6 +193,17 @@ def review_told_apart(site: Site, finding: Finding) -> Finding:
     if others and site.target.agnostic:
         return _left(finding, TOLD_APART, Category.MANDATORY, 3)
     return finding
+
+
+def _moves_along(site: Site) -> bool:
+    """Whether what is chosen by a test is rewritten with it: it says "cuda" itself."""
+    region = _guarded_nodes(site)
+    return not region or any(
+        (isinstance(n, ast.Constant) and isinstance(n.value, str) and n.value.startswith("cuda"))
+        or (isinstance(n, ast.Attribute) and n.attr == "cuda")
+        for part in region
+        for n in ast.walk(part)
+    )
 
 
 def _left(finding: Finding, reason: str, category: Category, effort: int) -> Finding:

@@ -344,6 +344,8 @@ def cuda_option(site: Site, target: Target) -> Iterator[Finding]:
         a for a in call.args
         if isinstance(a, ast.Constant) and isinstance(a.value, str) and "cuda" in a.value
     ]  # fmt: skip
+    if _callee(call) in ("option", "Option") and not site.node.value.startswith("-"):
+        return  # typer.Option("cuda", ...): the default
     if named and named[0] is site.node:
         yield site.information("an option named after CUDA; its name is an interface and stays")
 

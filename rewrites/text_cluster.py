@@ -17,7 +17,10 @@ FAMILY = "clusters"
 # POR871 -----------------------------------------------------------------------------------------
 
 _GPU_LABEL = re.compile(r"(?:^|[./])nvidia(?:\.com)?[/.]|cloud\.google\.com/gke-(?:accelerator|gpu)|^k8s\.amazonaws\.com/accelerator|^(?:requests|limits)\.nvidia\.com/")  # fmt: skip
-_ACCELERATOR = re.compile(r"(?:nvidia[-_])?(?:tesla[-_])?(?:[ABHVPKTL]\d{1,3}[a-zA-Z]{0,2}|RTX\w*)(?:-\d+GB)?(?::\d+)?\Z", re.I)
+_ACCELERATOR = re.compile(
+    r"(?:nvidia[-_])?(?:tesla[-_])?(?:[ABHVPKTL]\d{1,3}[a-zA-Z]{0,2}|RTX\w*)(?:-\d+GB)?(?::\d+)?\Z",
+    re.I,
+)
 
 
 @text_rule(
@@ -26,7 +29,11 @@ _ACCELERATOR = re.compile(r"(?:nvidia[-_])?(?:tesla[-_])?(?:[ABHVPKTL]\d{1,3}[a-
     files=(*art.YAML, *art.JSON),
     effort=3,
     examples=[
-        keep("spec:\n  containers:\n  - name: a\n    resources:\n      limits:\n        nvidia.com/gpu: 2\n", path="pod.yaml", finding=True),
+        keep(
+            "spec:\n  containers:\n  - name: a\n    resources:\n      limits:\n        nvidia.com/gpu: 2\n",
+            path="pod.yaml",
+            finding=True,
+        ),
         keep("spec:\n  runtimeClassName: nvidia\n", path="pod.yaml", finding=True),
         keep("resources:\n  accelerators: A100:8\n", path="sky.yaml", finding=True),
         keep("a: see nvidia.com/gpu\nb: nvidia.com\n", path="x.yaml", finding=False),
@@ -56,7 +63,9 @@ def kubernetes_gpu_resource(site: TextSite, target: Target) -> Iterator[Finding]
         else "ask for huawei.com/Ascend910: N in limits and requests (the name depends on the chip)"
     )
     category = Category.POTENTIAL if target.agnostic else Category.MANDATORY
-    if not re.search(r"nvidia|gke-|amazonaws|accelerators", site.text):
+    if not re.search(
+        r"nvidia\.com|[\"' ]nvidia\b|gke-|k8s\.amazonaws|accelerators[\"']?:", site.text
+    ):
         return
     for scalar in site.file.scalars:
         span = scalar.inner or (scalar.start, scalar.end)
@@ -71,7 +80,9 @@ def kubernetes_gpu_resource(site: TextSite, target: Target) -> Iterator[Finding]
             yield site.gap(span, "NVIDIA's runtime class; the target has its own or none",
                            category=category)  # fmt: skip
         elif scalar.key == "accelerators" and _ACCELERATOR.match(label):
-            yield site.gap(span, "asks for NVIDIA GPUs by name; name the target's", category=category)
+            yield site.gap(
+                span, "asks for NVIDIA GPUs by name; name the target's", category=category
+            )
 
 
 # POR872 -----------------------------------------------------------------------------------------
@@ -92,7 +103,11 @@ _GPU_REQUEST = re.compile(
     category=Category.POTENTIAL,
     effort=3,
     examples=[
-        keep("#!/bin/bash\n#SBATCH --job-name=a\n#SBATCH --gres=gpu:8\nsrun python a.py\n", path="train.slurm", finding=True),
+        keep(
+            "#!/bin/bash\n#SBATCH --job-name=a\n#SBATCH --gres=gpu:8\nsrun python a.py\n",
+            path="train.slurm",
+            finding=True,
+        ),
         keep("srun -N 2 --gres=gpu:8 python a.py\n", path="a.sh", finding=True),
         keep("#!/bin/bash\n#SBATCH --nodes=2\n# --gres=gpu:8\n", path="a.sh", finding=False),
         keep("python a.py --gpus=2\n", path="a.sh", finding=False),
@@ -177,5 +192,8 @@ def cuda_module_loaded(site: TextSite, target: Target) -> Iterator[Finding]:
                     yield site.gap((word.start, word.end), advice)
         words = run.words if run.program in ("export", "source", ".") else ()
         for word in (*run.assignments, *words):
-            if re.search(r"/cuda(?:-[\d.]+)?(?:/|:|$)|/(?:cudnn|nccl)/", word.value.partition("=")[2] or word.value):
+            if re.search(
+                r"/cuda(?:-[\d.]+)?(?:/|:|$)|/(?:cudnn|nccl)/",
+                word.value.partition("=")[2] or word.value,
+            ):
                 yield site.gap((word.start, word.end), f"a folder of the CUDA toolkit; {advice}")

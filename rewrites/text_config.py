@@ -31,11 +31,17 @@ _READ_BY_CODE = (
 
 #: What a file must say before it is parsed; prose and data say such words seldom as a whole value.
 _CONCERNS = re.compile(r"(?i)cuda|cudnn|nccl|\bgpu\b|apex|_bnb_|\bbnb\.|flash|Tensorrt")
+_SHORT = re.compile(
+    r'"[^"\s]{0,60}(?:cuda|cudnn|nccl|_bnb_|apex_fused|apex\.|flash_attention_|Tensorrt)[^"\s]{0,60}"'
+    r'|:\s*"gpu"',
+    re.IGNORECASE,
+)
 
 
 def _settings(site: TextSite) -> Iterator[tuple[Scalar, tuple[int, int]]]:
     """The values of a configuration that a program of the project may read."""
-    if _OTHER_TOOLS.search(site.path) or not _CONCERNS.search(site.text):
+    said = _SHORT if site.kind == "json" else _CONCERNS
+    if _OTHER_TOOLS.search(site.path) or not said.search(site.text):
         return
     for scalar in site.file.scalars:
         if not scalar.is_key:
@@ -45,7 +51,8 @@ def _settings(site: TextSite) -> Iterator[tuple[Scalar, tuple[int, int]]]:
 # POR861 -----------------------------------------------------------------------------------------
 
 _DEVICE_KEY = re.compile(
-    r"(?:\w*[_-])?(?:device|devices|map[_-]location|device[_-](?:type|name|id|map))\Z", re.IGNORECASE
+    r"(?:\w*[_-])?(?:device|devices|map[_-]location|device[_-](?:type|name|id|map))\Z",
+    re.IGNORECASE,
 )
 
 
@@ -60,15 +67,24 @@ _DEVICE_KEY = re.compile(
             "model:\n  # where\n  device: npu:0  # first\n  size: 3\ntrain: {device: 'npu', n: 1}\n",
             path="conf/train.yaml",
         ),
-        change('{"n": 1,\n "device": "cuda"}\n', None, '{"n": 1,\n "device": "npu"}\n', path="config.json"),
-        change("[run]\ndevice = 'cuda' # c\n", None, "[run]\ndevice = 'npu' # c\n", path="run.toml"),
         change(
-            "map_location: cuda\n", None, "map_location: npu\n", path="a.yaml", unsafe=True
+            '{"n": 1,\n "device": "cuda"}\n',
+            None,
+            '{"n": 1,\n "device": "npu"}\n',
+            path="config.json",
         ),
+        change(
+            "[run]\ndevice = 'cuda' # c\n", None, "[run]\ndevice = 'npu' # c\n", path="run.toml"
+        ),
+        change("map_location: cuda\n", None, "map_location: npu\n", path="a.yaml", unsafe=True),
         keep("map_location: cuda\n", path="a.yaml", finding=True),
         keep("trainer:\n  accelerator: gpu\n", path="a.yaml", finding=True),
         keep("device: cpu  # not cuda\nname: cuda\n", path="a.yaml", finding=False),
-        keep("jobs:\n  a:\n    strategy:\n      matrix:\n        device: [cuda, cpu]\n", path=".github/workflows/a.yml", finding=False),
+        keep(
+            "jobs:\n  a:\n    strategy:\n      matrix:\n        device: [cuda, cpu]\n",
+            path=".github/workflows/a.yml",
+            finding=False,
+        ),
     ],
 )
 def cuda_device_in_config(site: TextSite, target: Target) -> Iterator[Answer]:
@@ -133,7 +149,18 @@ _BACKEND_KEY = re.compile(
             path="options/train.yml",
         ),
         change('{"dist_backend": "nccl"}\n', None, '{"dist_backend": "hccl"}\n', path="a.json"),
-        keep('{"optimizer": {"params": {"comm_backend_name": "nccl"}}}\n', path="ds.json", finding=True),
+        change(
+            '{"comm_backend_name": "nccl"}\n',
+            None,
+            '{"comm_backend_name": "hccl"}\n',
+            path="a.json",
+            unsafe=True,
+        ),
+        keep(
+            '{"optimizer": {"params": {"comm_backend_name": "nccl"}}}\n',
+            path="ds.json",
+            finding=True,
+        ),
         keep("backend: gloo  # nccl\nname: nccl\n", path="a.yml", finding=False),
     ],
 )
@@ -144,9 +171,12 @@ def nccl_backend_in_config(site: TextSite, target: Target) -> Iterator[Answer]:
     NCCL works between CUDA devices only.
 
     ## What it does
-    npu: `hccl` under keys such as `backend` and `dist_backend`. DeepSpeed's `comm_backend_name`
-    is reported: its 1-bit optimisers have an implementation for NCCL of their own.
-    accelerator: reported; without a backend torch takes the one of the device.
+    npu: `hccl` under keys such as `backend` and `dist_backend`; DeepSpeed's `comm_backend_name`
+    with --unsafe. accelerator: reported; without a backend torch takes the one of the device.
+
+    ## Safety
+    Unsafe for `comm_backend_name`: the 1-bit optimisers have a communication of their own for each
+    backend (deepspeed/runtime/comm/hccl.py).
 
     ## References
     - https://docs.pytorch.org/docs/stable/distributed.html#torch.distributed.init_process_group
@@ -155,9 +185,9 @@ def nccl_backend_in_config(site: TextSite, target: Target) -> Iterator[Answer]:
     for scalar, span in _settings(site):
         if scalar.value != "nccl" or "backend" not in scalar.key.lower():
             continue
-        if scalar.key == "comm_backend_name":
-            yield site.gap(span, "DeepSpeed's 1-bit optimisers know nccl, mpi and hccl: try hccl, or "
-                           "use Adam", category=Category.POTENTIAL, effort=3)  # fmt: skip
+        if scalar.key == "comm_backend_name" and not target.agnostic and scalar.inner:
+            yield site.replace(span, "hccl", safety=Safety.UNSAFE,
+                               reason="DeepSpeed's 1-bit optimisers know hccl; compare the results")  # fmt: skip
         elif target.agnostic:
             yield site.gap(span, "leave the backend out, so that torch takes the device's",
                            category=Category.POTENTIAL)  # fmt: skip
@@ -170,7 +200,9 @@ def nccl_backend_in_config(site: TextSite, target: Target) -> Iterator[Answer]:
 
 # POR863 -----------------------------------------------------------------------------------------
 
-_ACCELERATE_KEYS = frozenset({"distributed_type", "compute_environment", "num_machines", "machine_rank"})
+_ACCELERATE_KEYS = frozenset(
+    {"distributed_type", "compute_environment", "num_machines", "machine_rank"}
+)
 
 
 def _is_accelerate(file: TextFile) -> bool:
@@ -241,9 +273,21 @@ _NO_BUILDER = {
     category=Category.POTENTIAL,
     effort=5,
     examples=[
-        keep('{"zero_optimization": {"stage": 2}, "sparse_attention": {"mode": "fixed"}}\n', path="ds.json", finding=True),
-        keep('{"train_batch_size": 8, "optimizer": {"type": "OneBitAdam"}}\n', path="ds.json", finding=True),
-        keep('{"zero_optimization": {"stage": 3}, "train_batch_size": 8}\n', path="ds.json", finding=False),
+        keep(
+            '{"zero_optimization": {"stage": 2}, "sparse_attention": {"mode": "fixed"}}\n',
+            path="ds.json",
+            finding=True,
+        ),
+        keep(
+            '{"train_batch_size": 8, "optimizer": {"type": "OneBitAdam"}}\n',
+            path="ds.json",
+            finding=True,
+        ),
+        keep(
+            '{"zero_optimization": {"stage": 3}, "train_batch_size": 8}\n',
+            path="ds.json",
+            finding=False,
+        ),
         keep('{"sparse_attention": true}\n', path="model.json", finding=False),
     ],
 )
@@ -275,8 +319,8 @@ def deepspeed_feature_of_cuda(site: TextSite, target: Target) -> Iterator[Answer
         if scalar.is_key and scalar.value in _NO_BUILDER and not _off(site.file, scalar):
             yield site.gap(span, _NO_BUILDER[scalar.value])
         elif scalar.key == "type" and re.fullmatch(r"OneBit\w+|ZeroOneAdam", scalar.value):
-            yield site.gap(span, "the 1-bit optimisers need a communication backend of their own; "
-                           "op_builder/npu names none: use Adam")  # fmt: skip
+            yield site.gap(span, "the 1-bit optimisers need comm_backend_name hccl on NPU, and "
+                           "DeepSpeed's own communication there: compare with Adam")  # fmt: skip
 
 
 def _off(file: TextFile, key: Scalar) -> bool:
@@ -293,6 +337,8 @@ _CUDA_VALUE = re.compile(
     r"cuda(?::\d+(?:,\d+)*)?\Z|nccl\Z|torch\.(?:cuda|backends\.cudnn)\.\S+\Z|(?:CUDA|Tensorrt)ExecutionProvider\Z"
     r"|apex\.\S+\Z|\w*[Ff]lash_?[Aa]ttention_?[23]\Z|bnb\.\S+\Z|(?:paged_)?adamw?_bnb_\w+\Z|adamw_apex_fused\Z"
 )
+#: More settings than these in one file are counted, not listed.
+MOST = 20
 _OFF_VALUE = re.compile(r"(?:false|no|off|null|none|~|0|)\Z", re.IGNORECASE)
 _PROSE = re.compile(r"description|help|title|comment|text|prompt|question|answer|doc|instruction|output|input|response|content", re.I)  # fmt: skip
 
@@ -330,14 +376,15 @@ def cuda_option_in_config(site: TextSite, target: Target) -> Iterator[Answer]:
     - https://docs.pytorch.org/docs/stable/cuda.html
     - https://onnxruntime.ai/docs/execution-providers/
     """
-    said = 0
-    for scalar, span in _settings(site):
-        if len(scalar.value) > 80 or said >= 20:
-            continue
-        answer = _other(site, scalar, span)
-        if answer is not None:
-            said += 1
-            yield answer
+    answers = [
+        answer
+        for scalar, span in _settings(site)
+        if len(scalar.value) <= 80 and (answer := _other(site, scalar, span)) is not None
+    ]
+    yield from answers[:MOST]
+    if len(answers) > MOST:
+        last = answers[MOST]
+        yield site.gap((last.start, last.end), f"{len(answers) - MOST} more such settings follow")
 
 
 def _other(site: TextSite, scalar: Scalar, span: tuple[int, int]) -> Answer | None:
@@ -353,7 +400,11 @@ def _other(site: TextSite, scalar: Scalar, span: tuple[int, int]) -> Answer | No
         return site.gap(span, f"{scalar.value} exists on CUDA only; name the target's")
     # The switch is the key: a message that only mentions the word is none.
     if _CUDA_KEY.search(key) and not _OFF_VALUE.match(scalar.value) and " " not in scalar.value:
-        if re.match(r"v?\d+\.\d", scalar.value) and key.lower().rpartition("_")[2] in ("cuda", "cudnn", "version"):
+        if re.match(r"v?\d+\.\d", scalar.value) and key.lower().rpartition("_")[2] in (
+            "cuda",
+            "cudnn",
+            "version",
+        ):
             return None  # a table of versions
         if re.search(r"cudnn|allow_tf32", key):
             return site.information(span, "read by cuDNN only; other devices ignore it")

@@ -49,7 +49,11 @@ _OTHER_BASE = (
             path="docker/Dockerfile",
             finding=True,
         ),
-        keep("services:\n  a:\n    image: nvcr.io/nvidia/pytorch:25.01-py3\n", path="compose.yml", finding=True),
+        keep(
+            "services:\n  a:\n    image: nvcr.io/nvidia/pytorch:25.01-py3\n",
+            path="compose.yml",
+            finding=True,
+        ),
         keep("# FROM nvidia/cuda\nFROM python:3.11\n", path="Dockerfile", finding=False),
         keep("FROM me/barracuda:1\n", path="Dockerfile", finding=False),
     ],
@@ -88,17 +92,34 @@ def _is_cuda_image(image: str) -> bool:
 def _images(site: TextSite) -> Iterator[tuple[int, str]]:
     if site.kind == "dockerfile":
         yield from _dockerfile_images(site)
-    elif site.kind in ("yaml", "json") and re.search(r"image|container", site.text):
+    elif _may_name_image(site):
         for scalar in site.file.scalars:
-            if not scalar.is_key and scalar.inner and _is_image_key(scalar.path):
-                if _NAMED_IMAGE.match(scalar.value):
-                    yield scalar.inner[0], scalar.value
+            named = not scalar.is_key and scalar.inner and _is_image_key(scalar.path)
+            if named and scalar.inner and _NAMED_IMAGE.match(scalar.value):
+                yield scalar.inner[0], scalar.value
     for run in art.runs(site.file):
-        if run.program in ("docker", "podman", "nvidia-docker", "singularity", "apptainer", "enroot"):
+        if run.program in (
+            "docker",
+            "podman",
+            "nvidia-docker",
+            "singularity",
+            "apptainer",
+            "enroot",
+        ):
             for word in run.arguments:
                 value = re.sub(r"^docker://", "", word.value)
-                if _NAMED_IMAGE.match(value) and re.search(r"[/:]", value) and (at := word.find(value)) >= 0:
+                if (
+                    _NAMED_IMAGE.match(value)
+                    and re.search(r"[/:]", value)
+                    and (at := word.find(value)) >= 0
+                ):
                     yield at, value
+
+
+def _may_name_image(site: TextSite) -> bool:
+    if site.kind == "json" and not art.EDITOR.search(site.path):
+        return False
+    return site.kind in ("yaml", "json") and re.search(r"image|container", site.text) is not None
 
 
 def _is_image_key(path: tuple[str | int, ...]) -> bool:
@@ -194,15 +215,22 @@ def _given(site: TextSite) -> Iterator[tuple[int, int]]:
                 continue
             if scalar.key in ("driver", "runtime") and scalar.value == "nvidia":
                 yield place
-            elif scalar.key == "options" and re.search(r"--gpus\b|--runtime[= ]nvidia", scalar.value):
+            elif scalar.key == "options" and re.search(
+                r"--gpus\b|--runtime[= ]nvidia", scalar.value
+            ):
                 yield place  # the container of a GitHub job
             elif scalar.key == "device_ids" and scalar.below("nvidia"):
                 yield place
-    elif site.kind == "json" and re.search(r"hostRequirements|runtimes?\b", site.text):
+    elif site.kind == "json" and re.search(r"hostRequirements|daemon", site.text + site.path):
         for scalar in site.file.scalars:
-            if scalar.path in (("hostRequirements", "gpu"), ("runtimes", "nvidia", "path"), ("default-runtime",)):
-                if scalar.value in ("true", "optional", "nvidia") or "nvidia" in scalar.value:
-                    yield scalar.start, scalar.end
+            known = (
+                ("hostRequirements", "gpu"),
+                ("runtimes", "nvidia", "path"),
+                ("default-runtime",),
+            )
+            asked = scalar.value in ("true", "optional") or "nvidia" in scalar.value
+            if scalar.path in known and asked and not scalar.is_key:
+                yield scalar.start, scalar.end
 
 
 def _is_gpu_option(run: art.Run, value: str) -> bool:

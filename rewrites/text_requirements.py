@@ -223,7 +223,10 @@ def _table() -> dict[str, Package]:
     } | {
         name: row
         for row in packages()
-        for name, package in (("flash-attention", "flash-attn"), ("transformerengine", "transformer-engine"))
+        for name, package in (
+            ("flash-attention", "flash-attn"),
+            ("transformerengine", "transformer-engine"),
+        )
         if package in row.pypi
     }
 
@@ -237,7 +240,9 @@ def package_of(name: str) -> Package | None:
     known = _table().get(name)
     if known is None and (versioned := _VERSIONED.fullmatch(name)) is not None:
         short = versioned[1]
-        known = next((r for n, r in _table().items() if n == short or n.startswith(f"{short}-cu")), None)
+        known = next(
+            (r for n, r in _table().items() if n == short or n.startswith(f"{short}-cu")), None
+        )
     return known
 
 
@@ -277,11 +282,13 @@ def cuda_bound_requirement(site: TextSite, target: Target) -> Iterator[Finding]:
     - rewrites/packages.toml, with the evidence for each package
     """
     vendor: list[art.Wanted] = []
+    native: set[str] = set()
     for item in art.wanted(site.file):
         row = package_of(item.name) if item.installer != "system" else None
         if item.installer == "pip" and _VENDOR.fullmatch(item.name) and item.name != "nvidia-ml-py":
             vendor.append(item)
-        elif row is not None:
+        elif row is not None and row.name not in native:
+            native |= {row.name} if row.status == "native" else set()
             yield _required(site, target, item, row)
         elif item.installer == "pip" and (known := _unknown(item)):
             yield site.gap(item.span, known, category=Category.POTENTIAL, symbol=item.name)
@@ -318,7 +325,9 @@ def _unknown(item: art.Wanted) -> str:
     extra = next((e for e in item.extras if _EXTRA.fullmatch(e)), "")
     if extra:
         return f"the extra [{extra}] asks for a build for CUDA; ask for {item.name} without it"
-    if _VERSIONED.fullmatch(item.name) or re.search(r"(?:^|-)(?:cuda|gpu|nvidia)(?:-|\Z)", item.name):
+    if _VERSIONED.fullmatch(item.name) or re.search(
+        r"(?:^|-)(?:cuda|gpu|nvidia)(?:-|\Z)", item.name
+    ):
         return f"{item.name} is made for CUDA by its name; nothing is known about it on NPU"
     return ""
 
@@ -354,6 +363,8 @@ def adapter_not_required(site: TextSite, target: Target) -> Iterator[Finding]:
     ## References
     - https://pypi.org/project/torch-npu/
     """
+    if site.kind == "yaml" and "dependencies:" not in site.text:
+        return  # commands of CI are no list of requirements
     items = art.wanted(site.file)
     names = {"torch": "torch", "pytorch": "torch"}
     first = next((i for i in items if names.get(i.name) and i.installer != "system"), None)
@@ -432,6 +443,7 @@ _IN_SETUP = (
     + "|".join(re.escape(name).replace(r"\-", "[-_.]") for name in sorted(_table()))
     + r")(?![\w-])"
 )
+
 
 @rule(
     "POR836",

@@ -269,8 +269,19 @@ _PROBES = frozenset({"which", "type", "hash", "command", "if", "[", "[["})
     files=art.RUNNING,
     effort=3,
     examples=[
-        change("nvidia-smi\npython a.py  # nvidia-smi\n", None, "npu-smi info\npython a.py  # nvidia-smi\n", path="a.sh"),
-        change("jobs:\n  a:\n    steps:\n      - run: nvidia-smi  # show\n", None, "jobs:\n  a:\n    steps:\n      - run: npu-smi info  # show\n", path=".github/workflows/a.yml", unsafe=True),
+        change(
+            "nvidia-smi\npython a.py  # nvidia-smi\n",
+            None,
+            "npu-smi info\npython a.py  # nvidia-smi\n",
+            path="a.sh",
+        ),
+        change(
+            "jobs:\n  a:\n    steps:\n      - run: nvidia-smi  # show\n",
+            None,
+            "jobs:\n  a:\n    steps:\n      - run: npu-smi info  # show\n",
+            path=".github/workflows/a.yml",
+            unsafe=True,
+        ),
         keep("if command -v nvidia-smi; then echo yes; fi\n", path="a.sh", finding=True),
         keep("N=$(nvidia-smi -L | wc -l)\n", path="a.sh", finding=True),
         keep("nvcc --version\n", path="a.sh", finding=True),
@@ -318,7 +329,17 @@ def cuda_tool_in_command(site: TextSite, target: Target) -> Iterator[Finding]:
 
 def _started(run: art.Run) -> str:
     """A tool that another program starts or asks for."""
-    if run.program in ("which", "type", "hash", "command", "srun", "mpirun", "exec", "watch", "time"):
+    if run.program in (
+        "which",
+        "type",
+        "hash",
+        "command",
+        "srun",
+        "mpirun",
+        "exec",
+        "watch",
+        "time",
+    ):
         names = [w.value.rpartition("/")[2] for w in run.arguments]
         return next((n for n in names if n in _TOOLS), "")
     return ""
@@ -327,7 +348,9 @@ def _started(run: art.Run) -> str:
 # POR853 -----------------------------------------------------------------------------------------
 
 _DEVICE_VALUE = re.compile(r"cuda(?::\d+(?:,\d+)*)?\Z")
-_DEVICE_OPTION = re.compile(r"(?:^|[-_.])(?:device|dev|device[-_]type|map[-_]location|gpu|target[-_]device)$", re.I)
+_DEVICE_OPTION = re.compile(
+    r"(?:^|[-_.])(?:device|dev|device[-_]type|map[-_]location|gpu|target[-_]device)$", re.I
+)
 _BACKEND_OPTION = re.compile(r"(?:^|[-_.])(?:backend|dist)$|backend", re.I)
 
 
@@ -428,10 +451,22 @@ _LABELS = frozenset({"runs-on", "tags", "runner", "runner_label", "runs_on", "po
     category=Category.POTENTIAL,
     effort=5,
     examples=[
-        keep("jobs:\n  a:\n    runs-on: [self-hosted, gpu]\n", path=".github/workflows/a.yml", finding=True),
+        keep(
+            "jobs:\n  a:\n    runs-on: [self-hosted, gpu]\n",
+            path=".github/workflows/a.yml",
+            finding=True,
+        ),
         keep("test:\n  tags:\n    - nvidia\n", path=".gitlab-ci.yml", finding=True),
-        keep("jobs:\n  a:\n    runs-on: ubuntu-latest  # no gpu\n", path=".github/workflows/a.yml", finding=False),
-        keep("jobs:\n  a:\n    name: gpu\n    runs-on: macos-14\n", path=".github/workflows/a.yml", finding=False),
+        keep(
+            "jobs:\n  a:\n    runs-on: ubuntu-latest  # no gpu\n",
+            path=".github/workflows/a.yml",
+            finding=False,
+        ),
+        keep(
+            "jobs:\n  a:\n    name: gpu\n    runs-on: macos-14\n",
+            path=".github/workflows/a.yml",
+            finding=False,
+        ),
     ],
 )
 def gpu_runner_in_ci(site: TextSite, target: Target) -> Iterator[Finding]:
@@ -456,14 +491,18 @@ def gpu_runner_in_ci(site: TextSite, target: Target) -> Iterator[Finding]:
     for scalar in site.file.scalars:
         span = scalar.inner or (scalar.start, scalar.end)
         if scalar.is_key:
-            if re.fullmatch(r"cuda(?:[-_]?version)?s?", scalar.value, re.I) and scalar.below("matrix"):
+            if re.fullmatch(r"cuda(?:[-_]?version)?s?", scalar.value, re.I) and scalar.below(
+                "matrix"
+            ):
                 yield site.gap(span, f"a matrix over versions of CUDA; add a job for {device}")
         elif scalar.key in _LABELS and "${{" not in scalar.value and _RUNNER.search(scalar.value):
             job = scalar.path[: len(scalar.path) - scalar.listed]
             if job in said:
                 continue
             said.add(job)
-            yield site.gap(span, f"a runner with an NVIDIA GPU; add a job on a runner with {device}")
+            yield site.gap(
+                span, f"a runner with an NVIDIA GPU; add a job on a runner with {device}"
+            )
         elif scalar.key == "uses" and re.search(r"cuda|nvidia", scalar.value, re.I):
             yield site.gap(span, "an action that sets CUDA up", effort=1)
 
@@ -480,7 +519,9 @@ def gpu_runner_in_ci(site: TextSite, target: Target) -> Iterator[Finding]:
         keep("find_package(CUDAToolkit REQUIRED)\n", path="CMakeLists.txt", finding=True),
         keep("project(x LANGUAGES CXX CUDA)\n", path="CMakeLists.txt", finding=True),
         keep("NVCC = nvcc\n", path="Makefile", finding=True),
-        keep("# find_package(CUDA)\nproject(barracuda CXX)\n", path="CMakeLists.txt", finding=False),
+        keep(
+            "# find_package(CUDA)\nproject(barracuda CXX)\n", path="CMakeLists.txt", finding=False
+        ),
         keep('message("CUDA off")\n', path="CMakeLists.txt", finding=False),
     ],
 )
@@ -521,4 +562,6 @@ _CMAKE = re.compile(
     r"|\bproject\s*\([^)]*\bCUDA\b|\bcuda_add_\w+\s*\(|\bCMAKE_CUDA_\w+|\bCUDA_(?:ARCHITECTURES|SEPARABLE\w*|STANDARD)\b"
     r"|\bCUDA::\w+|\b\w+\.cu\b"
 )
-_MAKE = re.compile(r"\bnvcc\b|\bCUDA_(?:HOME|PATH|DIR|ROOT)\b|-l(?:cudart|cublas|cudnn|nccl)\b|\.cu\b", re.I)
+_MAKE = re.compile(
+    r"\bnvcc\b|\bCUDA_(?:HOME|PATH|DIR|ROOT)\b|-l(?:cudart|cublas|cudnn|nccl)\b|\.cu\b", re.I
+)

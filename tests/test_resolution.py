@@ -6,6 +6,7 @@ import pytest
 
 from porter import catalog, engine
 from porter.module import ProjectFacts
+from porter.rule import Status
 from porter.targets import Target
 
 CATALOG = catalog.load()
@@ -155,6 +156,11 @@ DEVICES = {
     "returned by a helper": 'def get_device():\n    return "cuda"\n',
     "attribute": 'class A:\n    def __init__(self):\n        self.device = "cuda"\n',
     "single quotes": "import torch\nx = torch.zeros(1, device='cuda')\n",
+    "click choices": 'import click\n\n\n@click.option("--device", type=click.Choice(["cuda", "cpu"]), default="cuda")\ndef f(device):\n    pass\n',
+    "typer default": 'import typer\n\n\ndef f(device: str = typer.Option("cuda", "--device")):\n    pass\n',
+    "Literal": 'from typing import Literal\n\n\ndef f(x, device: Literal["cuda", "cpu"] = "cuda"):\n    return x.to(device)\n',
+    "unpacked": 'def f(x):\n    where, n = "cuda", 2\n    return x.to(where), n\n',
+    "field under another name": 'import dataclasses\n\n\n@dataclasses.dataclass\nclass C:\n    where: str = "cuda"\n\n\ndef f(x, c):\n    return x.to(c.where)\n',
     "match": 'def f(device):\n    match device.type:\n        case "cuda":\n            return 1\n',
 }
 
@@ -175,6 +181,9 @@ NOT_DEVICES = {
     "name of a thing": 'class A:\n    name = "cuda"\n',
     "flag": 'import argparse\np = argparse.ArgumentParser()\np.add_argument("--cuda", action="store_true")\n',
     "part of a word": 'NAME = "cudart"\nOTHER = "precuda"\n',
+    "name of an attribute": 'def f(a):\n    setattr(a, "cuda", hasattr(a, "cuda") and getattr(a, "cuda"))\n',
+    "name of an option": 'import argparse\np = argparse.ArgumentParser()\np.add_argument("--gpu", dest="cuda", default=True)\n',
+    "name of an entry": 'def f(d):\n    return d.get("cuda"), d.pop("cuda", None)\n',
     "another library's device": 'import xgboost\nm = xgboost.XGBClassifier(device="cuda")\n',
     "exception text": 'def f(e):\n    return "CUDA out of memory" in str(e)\n',
 }
@@ -188,3 +197,49 @@ def test_other_strings(case: str) -> None:
 def test_nested_sites_in_one_run() -> None:
     text = 'def f(m, x):\n    return m.cuda()(x.to("cuda").cuda(), y=x.cuda(0).half())\n'
     assert npu(text) == text.replace('"cuda"', '"npu"').replace(".cuda(", ".npu(")
+
+
+@pytest.mark.parametrize("case", ["name of an attribute", "name of an option", "name of an entry"])
+def test_names_of_other_things_are_not_reported(case: str) -> None:
+    found = engine.analyse(NOT_DEVICES[case], CATALOG, Target("npu"))
+    assert [s.finding.rule for s in found.settled if s.finding.rule == "POR102"] == []
+
+
+@pytest.mark.parametrize("literal", ['"cu" "da"', '"\\x63uda"', '("cuda")', "r'cuda'"])
+def test_every_spelling_of_the_string_is_rewritten(literal: str) -> None:
+    text = f"import torch\nx = torch.zeros(1, device={literal})\n"
+    assert "npu" in npu(text)
+
+
+NEVER_SILENT = {
+    "the method of the class": "import torch\n\n\ndef f(xs):\n    return map(torch.Tensor.cuda, xs)\n",
+    "the class's method called": "import torch\n\n\ndef f(m):\n    torch.nn.Module.cuda(m)\n",
+    "the module handed on": "import torch\n\n\ndef f(g):\n    g(torch.cuda)\n",
+    "the module patched": 'import torch\n\n\ndef f(m):\n    m.setattr(torch.cuda, "is_available", lambda: True)\n',
+    "the module under two meanings": "import torch\n\nif torch.__version__:\n    c = torch.cuda\nelse:\n    c = None\nc.synchronize()\n",
+    "star import": "from torch.cuda import *\n\nsynchronize()\n",
+    "listed in __all__": 'from torch.cuda import is_available\n\n__all__ = ["is_available"]\nprint(is_available())\n',
+}
+
+
+@pytest.mark.parametrize("case", NEVER_SILENT)
+def test_what_cannot_be_rewritten_is_reported(case: str) -> None:
+    found = engine.analyse(NEVER_SILENT[case], CATALOG, Target("accelerator"))
+    assert any(s.status is Status.LEFT for s in found.settled)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'import pytest\nimport torch\n\n\n@pytest.mark.skipif(not torch.cuda.is_available(), reason="")\n'
+        '@pytest.mark.parametrize("device", ["cpu", "cuda"])\ndef test(device):\n    pass\n',
+        'import unittest\nimport torch\n\n\n@unittest.skipUnless(torch.cuda.is_available(), "")\n'
+        "class T(unittest.TestCase):\n    device = torch.device(\"cuda\")\n",
+        'import pytest\nimport torch\n\n\n@pytest.mark.skipif(not torch.cuda.is_available(), reason="")\n'
+        'def test(device=torch.device("cuda")):\n    pass\n',
+    ],
+    ids=["parametrize", "class body", "default"],
+)
+def test_a_decorator_does_not_guard_what_the_import_evaluates(text: str) -> None:
+    new = engine.analyse(text, CATALOG, Target("accelerator")).text
+    assert "current_accelerator() or " in new

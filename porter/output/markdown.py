@@ -68,10 +68,11 @@ def render(data: Data, limit: int = LIMIT) -> str:
         limit: bytes of UTF-8 that the text may have.
     """
     page = _Page(limit)
+    done = "rewritten" if data["applied"] else "rewritable"
     page.add(_head(data), 0)
     page.items(
         "\n### By family\n\n"
-        f"| family | found | {'rewritten' if data['applied'] else 'rewritable'} | by hand | to review | may stay | points left |\n"
+        f"| family | found | {done} | by hand | to review | may stay | points left |\n"
         "|---|--:|--:|--:|--:|--:|--:|\n",
         _families(data),
     )

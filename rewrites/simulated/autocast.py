@@ -12,6 +12,7 @@ from . import devices
 _C = torch._C
 _OFF = _C.DispatchKeySet(_C.DispatchKey.AutocastPrivateUse1)
 
+
 def policies(operators: dict[str, str]) -> dict[str, str]:
     """For each operator, without its namespace, what autocast does with its arguments."""
     return {n.removeprefix("aten::"): p for n, p in operators.items() if p}
@@ -82,7 +83,9 @@ def kernel(op: Any, policy: str) -> Callable[..., Any]:
                     return op(*args, **{**kwargs, "dtype": torch.float32})
                 return op(*args, **kwargs)
             cast = _cast_cached if policy == "lower_precision_fp" else _cast
-            return op(*[cast(a, dtype) for a in args], **{k: cast(v, dtype) for k, v in kwargs.items()})
+            return op(
+                *[cast(a, dtype) for a in args], **{k: cast(v, dtype) for k, v in kwargs.items()}
+            )
 
     return run
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from . import devices, random
-from .kernels import NAME, Plan, count, mixed
+from .kernels import Plan, count, mixed
 from .tensors import unwrap, wrap
 
 _Tensor = torch.Tensor
@@ -39,7 +39,11 @@ class _OnHost(torch.autograd.Function):  # type: ignore[misc]
         ctx.outs, ctx.host, ctx.wanted, ctx.index = outs, host, wanted, index
         ctx.set_materialize_grads(False)
         made = tuple(wrap(_own(o, host), index) if isinstance(o, _Tensor) else o for o in outs)
-        fixed = [m for o, m in zip(outs, made, strict=True) if isinstance(o, _Tensor) and not o.requires_grad]
+        fixed = [
+            m
+            for o, m in zip(outs, made, strict=True)
+            if isinstance(o, _Tensor) and not o.requires_grad
+        ]
         ctx.mark_non_differentiable(*fixed)
         return made[0] if single else made
 
@@ -150,6 +154,3 @@ def kernels() -> dict[str, Callable[..., Any]]:
         op = getattr(getattr(torch.ops.aten, base), overload or "default")
         found[name] = whole(op)
     return found
-
-
-__all__ = ["NAME", "apply", "kernels", "whole"]

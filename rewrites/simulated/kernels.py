@@ -84,10 +84,10 @@ class Plan:
         "host_results",
         "kinds",
         "lists",
+        "makes_tensor",
         "name",
         "named",
         "places",
-        "makes_tensor",
         "random",
         "returns",
         "short",
@@ -102,7 +102,9 @@ class Plan:
         self.cell, self.first = RECORD.cell(self.name)
         self.kinds = [_KINDS.get(str(a.type), OTHER) for a in schema.arguments]
         self.named = {a.name: k for a, k in zip(schema.arguments, self.kinds, strict=True)}
-        positional = [k for a, k in zip(schema.arguments, self.kinds, strict=True) if not a.kwarg_only]
+        positional = [
+            k for a, k in zip(schema.arguments, self.kinds, strict=True) if not a.kwarg_only
+        ]
         self.places = tuple(i for i, k in enumerate(positional) if k == TENSOR)
         self.lists = tuple(i for i, k in enumerate(positional) if k not in (TENSOR, OTHER))
         self.generator = next((a.name for a in schema.arguments if "Generator" in str(a.type)), "")
@@ -113,7 +115,9 @@ class Plan:
         self.writes: list[tuple[int, str]] = []
         for i, a in enumerate(schema.arguments):
             if a.alias_info is not None:
-                origin.update({k: (i, a.name, a.alias_info.is_write) for k in a.alias_info.before_set})
+                origin.update(
+                    dict.fromkeys(a.alias_info.before_set, (i, a.name, a.alias_info.is_write))
+                )
                 if a.alias_info.is_write:
                     self.writes.append((i, a.name))
         self.makes_tensor = [str(r.type) for r in schema.returns] == ["Tensor"]
@@ -256,7 +260,7 @@ def run(plan: Plan, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         raise mixed(f"{NAME}:{c.index}", "cpu", plan.short)
     index = c.index if c.index >= 0 else devices.current()
     _check_generator(plan, host, named)
-    before = _growing(plan, host, named)
+    _growing(plan, host, named)
     if plan.random and index in random._own:
         with random.drawing(index):
             out = plan.call(*host, **named)
@@ -265,7 +269,7 @@ def run(plan: Plan, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     for i, name in plan.writes:
         given = args[i] if i < len(args) else kwargs.get(name)
         used = host[i] if i < len(args) else named.get(name)
-        _follow(given, used, before)
+        _follow(given, used)
     returns = plan.returns
     if len(returns) == 1:
         return _result(out, returns[0], args, kwargs, c, index)
@@ -302,11 +306,11 @@ def _growing(plan: Plan, host: list[Any], named: dict[str, Any]) -> None:
                 named[name] = new
 
 
-def _follow(given: Any, used: Any, _: None) -> None:
+def _follow(given: Any, used: Any) -> None:
     """Let `out` tensors follow the host tensors that the operator resized."""
     if isinstance(given, (list, tuple)):
         for g, u in zip(given, used, strict=True):
-            _follow(g, u, None)
+            _follow(g, u)
     elif (
         isinstance(given, _Tensor)
         and isinstance(used, _Tensor)

@@ -11,8 +11,8 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from porter.rewrites.simulated.settings import SETTINGS_VARIABLE, TABLED_DEVICE, Settings
-from porter.rewrites.support import tables
+from ..support import tables
+from .settings import SETTINGS_VARIABLE, TABLED_DEVICE, Settings
 
 HERE = Path(__file__).parent
 #: The name of the copy.
@@ -54,9 +54,7 @@ def with_tables(settings: Settings) -> Settings:
     fallbacks = {n: "; ".join(when) for n, when in tables.conditions().items()}
     every = tables.operators().items()
     sparse = tuple(n.removeprefix("aten::") for n, o in every if "S" in o.keys)
-    return replace(
-        settings, operators=operators, sparse=sparse, names=names, fallbacks=fallbacks
-    )
+    return replace(settings, operators=operators, sparse=sparse, names=names, fallbacks=fallbacks)
 
 
 def prepare(folder: Path, settings: Settings) -> dict[str, str]:
@@ -91,7 +89,9 @@ def prepare(folder: Path, settings: Settings) -> dict[str, str]:
     path = folder / "settings.json"
     with_tables(settings).dump(path)
     earlier = os.environ.get("PYTHONPATH", "")
+    plugins = filter(None, [os.environ.get("PYTEST_PLUGINS"), f"{COPY}.pytest_plugin"])
     return {
+        "PYTEST_PLUGINS": ",".join(plugins),
         SETTINGS_VARIABLE: str(path),
         "PYTHONPATH": os.pathsep.join(filter(None, [str(folder), earlier])),
     }

@@ -26,7 +26,10 @@ class _Kind(type(_C.Generator)):  # type: ignore[misc]
         return isinstance(value, _C.Generator)
 
 
-class Generator(_C.Generator, metaclass=_Kind):  # type: ignore[misc]
+_Host: Any = _C.Generator
+
+
+class Generator(_Host, metaclass=_Kind):  # type: ignore[misc]
     """`torch.Generator` that knows the device; the numbers are those of the host.
 
     Args:
@@ -34,6 +37,7 @@ class Generator(_C.Generator, metaclass=_Kind):  # type: ignore[misc]
     """
 
     def __new__(cls, device: Any = "cpu") -> Any:
+        """Make a generator of the host, and keep the device that was asked for."""
         device = torch.device(device)
         simulated = device.type == devices.NAME
         made = _C.Generator.__new__(cls, "cpu" if simulated else device)

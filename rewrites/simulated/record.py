@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import faulthandler
 import json
 import os
+import signal
 import sys
 import sysconfig
 import threading
@@ -18,12 +20,14 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import CodeType, FrameType, TracebackType
-from typing import Any
+from typing import IO, Any
 
 from .settings import SETTINGS_VARIABLE
 
 #: Frames of a traceback that are kept.
 MAX_FRAMES = 40
+#: Failures that are kept: a test suite may have many.
+MAX_FAILURES = 50
 #: Seconds after which a process that still computes writes down where it is.
 FLUSH_SECONDS = 1.0
 #: Operators between two looks at the clock.
@@ -33,7 +37,7 @@ INTERNAL, LIBRARY, USER = 0, 1, 2
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep  # noqa: PTH100, PTH120
 #: The folder that the device is started from, if it was prepared for a process.
 _BOOT = os.path.dirname(os.environ.get(SETTINGS_VARIABLE, "")) + os.sep  # noqa: PTH120
-_MACHINERY = (_HERE, "<", *([_BOOT] if _BOOT != os.sep else []))
+_MACHINERY = (_HERE, "<", *([_BOOT] if os.sep != _BOOT else []))
 _paths = sysconfig.get_paths()
 _LIBRARIES = tuple({_paths["purelib"] + os.sep, _paths["platlib"] + os.sep})
 _STANDARD = tuple({_paths["stdlib"] + os.sep, _paths["platstdlib"] + os.sep})
@@ -120,12 +124,13 @@ class Record:
         self.operators: dict[str, tuple[list[int], list[str]]] = {}
         self.fallbacks: dict[tuple[str, str], int] = {}
         self.transfers: dict[tuple[str, str], list[int]] = {}
-        self.touches: dict[tuple[str, str, str], int] = {}
+        self.touches: dict[tuple[str, str, str, str], int] = {}
         self.notes: dict[tuple[str, str], int] = {}
-        self.failure: dict[str, Any] = {}
+        self.failures: list[dict[str, Any]] = []
         self.memory: Callable[[], dict[str, dict[str, int]]] = dict
         self.state = "running"
         self._folder = ""
+        self._stack: IO[str] | None = None
         self._owner = os.getpid()
         self._next_flush = 0.0
 
@@ -145,17 +150,19 @@ class Record:
         known[0] += 1
         known[1] += size
 
-    def touch(self, name: str, outcome: str, line: str) -> None:
-        """Count a use of another accelerator's name."""
-        key = (name, outcome, line)
+    def touch(self, name: str, outcome: str, line: str, owner: int = USER) -> None:
+        """Count a use of another accelerator's name; `owner` is whose code asked for it."""
+        key = (name, outcome, line, "user" if owner == USER else "library")
         self.touches[key] = self.touches.get(key, 0) + 1
 
     def note(self, text: str, line: str) -> None:
         """Count a remark."""
         self.notes[text, line] = self.notes.get((text, line), 0) + 1
 
-    def fail(self, error: BaseException, trace: TracebackType | None) -> None:
-        """Keep the exception that ended the process, with its stack."""
+    def fail(self, error: BaseException, trace: TracebackType | None, where: str = "") -> None:
+        """Keep an exception that ended the process, or the test `where`, with its stack."""
+        if len(self.failures) >= MAX_FAILURES:
+            return
         frames = [
             {"file": f.filename, "line": f.lineno, "function": f.name, "text": f.line or ""}
             for f in traceback.extract_tb(trace)[-MAX_FRAMES:]
@@ -165,7 +172,9 @@ class Record:
         for frame, kind in zip(frames, kinds, strict=False):
             frame["kind"] = ("internal", "library", "user")[kind]
         said = "".join(traceback.format_exception_only(type(error), error)).strip()
-        self.failure = {"type": type(error).__name__, "message": said, "frames": frames}
+        self.failures.append(
+            {"type": type(error).__name__, "message": said, "frames": frames, "where": where}
+        )
 
     def open(self, folder: str) -> None:
         """Write to this folder from now on: at the first operator, every second, at the end."""
@@ -175,7 +184,18 @@ class Record:
         self._watch_exceptions()
         atexit.register(self._close)
         os.register_at_fork(after_in_child=self._forked)
+        self._answer_signals()
         self.flush()
+
+    def _answer_signals(self) -> None:
+        """Let the parent ask where this process is, even in the middle of an operator."""
+        number = getattr(signal, "SIGUSR1", None)
+        if number is None or threading.current_thread() is not threading.main_thread():
+            return
+        path = Path(self._folder) / f"{os.getpid()}.stack"
+        with contextlib.suppress(OSError, ValueError):
+            self._stack = path.open("w", encoding="utf-8")
+            faulthandler.register(number, self._stack, all_threads=False)
 
     def _forked(self) -> None:
         self._owner = os.getpid()
@@ -183,7 +203,8 @@ class Record:
             cell[0] = 0
         for counts in (self.fallbacks, self.transfers, self.touches, self.notes):
             counts.clear()
-        self.failure = {}
+        self.failures = []
+        self._answer_signals()
         self.flush()
 
     def _watch_exceptions(self) -> None:
@@ -230,9 +251,9 @@ class Record:
             "operators": {n: [c[0], s[0]] for n, (c, s) in self._ran()},
             "fallbacks": [[n, s, c] for (n, s), c in list(self.fallbacks.items())],
             "transfers": [[d, s, *c] for (d, s), c in list(self.transfers.items())],
-            "touches": [[n, o, s, c] for (n, o, s), c in list(self.touches.items())],
+            "touches": [[*key, c] for key, c in list(self.touches.items())],
             "notes": [[t, s, c] for (t, s), c in list(self.notes.items())],
-            "failure": self.failure,
+            "failures": self.failures,
             "memory": self.memory(),
         }
 

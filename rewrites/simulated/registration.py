@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from . import autocast, host_grad, kernels, sparse, special
-from .kernels import NAME, Plan, count, fallback, kernel_for, own_kernel
+from .kernels import Plan, count, fallback, kernel_for, own_kernel
 from .settings import Settings
 
 _C = torch._C
@@ -90,7 +90,9 @@ def _register(aten: Any, name: str, specials: dict[str, Callable[..., Any]]) -> 
     op = operator(name)
     if op is None or name in SELECTED:
         return
-    composite = _C._dispatch_has_kernel_for_dispatch_key(f"aten::{name}", "CompositeImplicitAutograd")
+    composite = _C._dispatch_has_kernel_for_dispatch_key(
+        f"aten::{name}", "CompositeImplicitAutograd"
+    )
     if name in specials:
         if composite:
             aten.impl(name, specials[name], f"Autograd{_KEY}")
@@ -102,6 +104,3 @@ def _register(aten: Any, name: str, specials: dict[str, Callable[..., Any]]) -> 
             aten.impl(name, kernel, _KEY)
     else:
         aten.impl(name, kernel_for(op), _KEY)
-
-
-__all__ = ["NAME", "install", "operator"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import types
 import warnings
@@ -12,7 +11,6 @@ from typing import Any
 import torch
 
 from . import devices, memory, random
-from .record import RECORD, site
 from .settings import load
 from .stubs import SimulatedModule
 from .tensors import MEMORIES
@@ -103,9 +101,7 @@ class _GradScaler(torch.amp.GradScaler):  # type: ignore[misc]
         dynamic: bool = True,
         enabled: bool = True,
     ) -> None:
-        super().__init__(
-            _NAME, init_scale, growth_factor, backoff_factor, growth_interval, enabled
-        )
+        super().__init__(_NAME, init_scale, growth_factor, backoff_factor, growth_interval, enabled)
 
 
 def _amp(parent: str) -> SimulatedModule:
@@ -226,8 +222,8 @@ def _submodules(module: SimulatedModule) -> None:
             if not key.startswith("_") and not isinstance(value, types.ModuleType):
                 child.__dict__[key] = value
         module.__dict__[name] = child
-    for child in ("memory", "random", "streams", "utils", "amp"):
-        sys.modules[f"{module.__name__}.{child}"] = module.__dict__[child]
+    for name in ("memory", "random", "streams", "utils", "amp"):
+        sys.modules[f"{module.__name__}.{name}"] = module.__dict__[name]
 
 
 def _device_only(found: dict[str, Any]) -> None:
@@ -263,11 +259,6 @@ def _device_only(found: dict[str, Any]) -> None:
         is_support_inf_nan=_constant(True),
         get_cann_version=_constant(""),
     )
-
-
-def _optional(device: Any) -> Any:
-    """The accelerator's C functions take an index, or nothing."""
-    return device
 
 
 def install_accelerator(module: SimulatedModule) -> None:
@@ -333,12 +324,11 @@ def _generic(original: Any, simulated: type) -> Any:
 
         def __call__(cls, *args: Any, **kwargs: Any) -> Any:
             device = kwargs.get("device", args[0] if args else None)
-            named = str(device).partition(":")[0] if isinstance(device, (str, torch.device)) else _NAME
+            named = (
+                str(device).partition(":")[0] if isinstance(device, (str, torch.device)) else _NAME
+            )
             if named != _NAME:
                 return original(*args, **kwargs)
             return simulated(*args, **kwargs)
 
     return Kind(original.__name__, (), {"__module__": "torch", "__doc__": original.__doc__})
-
-
-__all__ = ["RECORD", "build", "contextlib", "install_accelerator", "site"]

@@ -102,7 +102,9 @@ def install_metadata(aten: Any) -> None:
     """Register the kernels of torch that any device can use."""
     for name in METADATA:
         op = getattr(getattr(_aten, name, None), "default", None)
-        if op is not None and _C._dispatch_has_kernel_for_dispatch_key(f"aten::{name}", "SparseCPU"):
+        if op is not None and _C._dispatch_has_kernel_for_dispatch_key(
+            f"aten::{name}", "SparseCPU"
+        ):
             aten.impl(name, _metadata(op), _KEY)
             if name.startswith("_sparse_coo_tensor_with_dims"):
                 aten.impl(name, _metadata(op), "PrivateUse1")

@@ -105,9 +105,16 @@ def resize(tensor: Any, size: Any, memory_format: Any = None) -> Any:
         needed *= n
     offset = tensor.storage_offset() * tensor.element_size()
     if needed + offset <= tensor.untyped_storage().nbytes():
-        shape = torch.empty(size, device="meta", memory_format=memory_format or torch.contiguous_format)
+        shape = torch.empty(
+            size, device="meta", memory_format=memory_format or torch.contiguous_format
+        )
         _set.redispatch(
-            HOST_KEYS, tensor, tensor.untyped_storage(), tensor.storage_offset(), size, shape.stride()
+            HOST_KEYS,
+            tensor,
+            tensor.untyped_storage(),
+            tensor.storage_offset(),
+            size,
+            shape.stride(),
         )
         return tensor
     new = torch.empty(
@@ -134,9 +141,7 @@ def set_tensor(tensor: Any, source: Any) -> Any:
 
 def set_storage(tensor: Any, source: Any) -> Any:
     """`set_` from a storage."""
-    _set.redispatch(
-        HOST_KEYS, tensor, source, 0, [source.nbytes() // tensor.element_size()], [1]
-    )
+    _set.redispatch(HOST_KEYS, tensor, source, 0, [source.nbytes() // tensor.element_size()], [1])
     return tensor
 
 
@@ -158,7 +163,9 @@ def record_stream(tensor: Any, stream: Any) -> None:
 
 def shallow_copy(tensor: Any, other: Any) -> bool:
     """Whether `tensor.data = other` keeps the tensor: `Module.to` then keeps its parameters."""
-    return all(t.layout == torch.strided and t.device.type in ("cpu", NAME) for t in (tensor, other))
+    return all(
+        t.layout == torch.strided and t.device.type in ("cpu", NAME) for t in (tensor, other)
+    )
 
 
 # Pinned memory is ordinary memory with a mark: the mark is on the memory, so views have it too.

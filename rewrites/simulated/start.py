@@ -41,7 +41,7 @@ def _start(torch: Any) -> Any:
     from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
     settings = load()
-    from . import autograd, memory, probes, random, registration, runtime, storage, tensors
+    from . import autograd, collectives, memory, probes, random, registration, runtime, storage, tensors
     from .record import RECORD
 
     torch.utils.rename_privateuse1_backend(settings.device)
@@ -49,8 +49,10 @@ def _start(torch: Any) -> Any:
     module = runtime.build()
     sys.modules[f"torch.{settings.device}"] = module
     acc = torch._C._acc
+    hooks: Any = acc.PrivateUse1Hooks
+    guard: Any = acc.DeviceGuard
 
-    class Hooks(acc.PrivateUse1Hooks):  # type: ignore[misc]
+    class Hooks(hooks):  # type: ignore[misc]
         def is_available(self) -> bool:
             return True
 
@@ -60,7 +62,7 @@ def _start(torch: Any) -> Any:
         def is_built(self) -> bool:
             return True
 
-    class Guard(acc.DeviceGuard):  # type: ignore[misc]
+    class Guard(guard):  # type: ignore[misc]
         def type_(self) -> Any:
             return torch._C._autograd.DeviceType.PrivateUse1
 
@@ -73,6 +75,7 @@ def _start(torch: Any) -> Any:
     runtime.install_accelerator(module)
     random.install()
     autograd.install()
+    collectives.install()
     probes.install()
     RECORD.memory = memory.peaks
     RECORD.open(settings.record)

@@ -103,9 +103,7 @@ def prepare(count: int, memory: int) -> None:
 def share(tensor: Any, index: int) -> Any:
     """A tensor of device `index` over the memory of a host tensor; not counted as memory."""
     capsule = _to_dlpack(tensor)
-    _int64(_int64(id(capsule) + _CAPSULE_POINTER).value + _DEVICE).value = (
-        _EXTENSION | index << 32
-    )
+    _int64(_int64(id(capsule) + _CAPSULE_POINTER).value + _DEVICE).value = _EXTENSION | index << 32
     return _from_dlpack(capsule)
 
 
@@ -125,9 +123,7 @@ def wrap(tensor: Any, index: int) -> Any:
         memory.grow(index, size)
     tensor._porter_block = _Block(memory, size)
     capsule = _to_dlpack(tensor)
-    _int64(_int64(id(capsule) + _CAPSULE_POINTER).value + _DEVICE).value = (
-        _EXTENSION | index << 32
-    )
+    _int64(_int64(id(capsule) + _CAPSULE_POINTER).value + _DEVICE).value = _EXTENSION | index << 32
     return _from_dlpack(capsule)
 
 
