@@ -28,6 +28,8 @@ from porter.targets import Target
 from porter.text import analyse_text, wants
 from porter.text_site import TextProblem
 
+#: Bytes of an unreadable file in which lines to look at are searched for.
+LOOKED_AT = 200_000
 UTF16 = (b"\xff\xfe", b"\xfe\xff")
 """How files begin that Python cannot read but an editor may have written."""
 
@@ -289,9 +291,9 @@ def _other(task: Task, plan: Plan, data: bytes) -> FileResult:
 
 def _not_read(task: Task, catalog: Catalog, data: bytes, why: str, line: int) -> FileResult:
     """A relevant file that is not what its name says: left alone, with one finding."""
-    numbers = {
-        data.count(b"\n", 0, found.start()) + 1 for found in catalog.text_marker.finditer(data)
-    }
+    head = data[:LOOKED_AT].lower()
+    words = re.compile(b"|".join(map(re.escape, catalog.text_words)) or b"(?!)")
+    numbers = {head.count(b"\n", 0, found.start()) + 1 for found in words.finditer(head)}
     first = ", ".join(map(str, sorted(numbers)[:5]))
     more = f" and {len(numbers) - 5} more" if len(numbers) > 5 else ""
     where = f"; look at line{'s' if len(numbers) > 1 else ''} {first}{more}" if numbers else ""
@@ -361,7 +363,7 @@ def _commands(task: Task, plan: Plan, notebook: Notebook) -> dict[int, engine.Ou
     for magic in notebook.magics:
         lead = _TO_SHELL.match(magic.text)
         data = magic.text.encode("utf-8", "surrogatepass")
-        if lead is None or not catalog.text_marker.search(data):
+        if lead is None or not catalog.may_concern(data):
             continue
         shell = " " * lead.end() + magic.text[lead.end() :]
         try:

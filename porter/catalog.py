@@ -35,7 +35,7 @@ class Catalog:
         exported: prefixes of qualified names that other files of a project may re-export.
         methods: method names whose definition in a project changes what rules may assume.
         reviews: functions (Site, Finding) -> Finding that see every rewrite before it is accepted.
-        text_markers: byte patterns for files other than Python.
+        text_words: what a file other than Python must hold for any rule to look at it, lower case.
         text_reviews: functions (TextSite, Finding) -> Finding for findings in such files.
     """
 
@@ -44,13 +44,13 @@ class Catalog:
     exported: tuple[str, ...] = ()
     methods: tuple[str, ...] = ()
     reviews: tuple[Review, ...] = ()
-    text_markers: tuple[str, ...] = ()
+    text_words: tuple[bytes, ...] = ()
     text_reviews: tuple[TextReview, ...] = ()
 
-    @functools.cached_property
-    def text_marker(self) -> re.Pattern[bytes]:
-        """What a file other than Python must hold for any rule to look at it."""
-        return re.compile(("|".join(self.text_markers) or r"(?!)").encode())
+    def may_concern(self, data: bytes) -> bool:
+        """Whether rules for files other than Python may find anything in these bytes."""
+        lower = data.lower()
+        return any(word in lower for word in self.text_words)
 
     @functools.cached_property
     def marker(self) -> re.Pattern[bytes]:
@@ -161,7 +161,7 @@ def collect(modules: Iterable[object]) -> Catalog:
     """Build a catalog from modules that hold `Rule` objects.
 
     A module may also hold MARKERS (byte patterns), EXPORTED, METHODS, REVIEWS and, for
-    files other than Python, TEXT_MARKERS (byte patterns) and TEXT_REVIEWS.
+    files other than Python, TEXT_WORDS (lower case) and TEXT_REVIEWS.
 
     Raises:
         CatalogProblem: two rules share a code or name, or a code is malformed.
@@ -172,7 +172,7 @@ def collect(modules: Iterable[object]) -> Catalog:
     exported: list[str] = []
     methods: list[str] = []
     reviews: list[Review] = []
-    text_markers: list[str] = []
+    text_words: list[str] = []
     text_reviews: list[TextReview] = []
     for module in modules:
         own = [v for v in vars(module).values() if isinstance(v, Rule)]
@@ -181,7 +181,7 @@ def collect(modules: Iterable[object]) -> Catalog:
         exported += getattr(module, "EXPORTED", ())
         methods += getattr(module, "METHODS", ())
         reviews += getattr(module, "REVIEWS", ())
-        text_markers += getattr(module, "TEXT_MARKERS", ())
+        text_words += getattr(module, "TEXT_WORDS", ())
         text_reviews += getattr(module, "TEXT_REVIEWS", ())
         for value in own:
             if rules.get(value.code) is value:
@@ -198,7 +198,7 @@ def collect(modules: Iterable[object]) -> Catalog:
         tuple(sorted(set(exported))),
         tuple(sorted(set(methods))),
         tuple(reviews),
-        tuple(sorted(set(text_markers))),
+        tuple(word.encode() for word in dict.fromkeys(text_words)),
         tuple(text_reviews),
     )
 

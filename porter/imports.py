@@ -24,11 +24,15 @@ def add_imports(module: Module, findings: Iterable[Finding], placement: Placemen
         return []
     newline = _newline(module.text)
     text = "".join(f"import {name}{newline}" for name in needed)
-    offset, blank = _import_place(module)
+    beside = _beside(module, needed[0])
+    offset, blank = (beside, False) if beside is not None else _import_place(module)
     if offset is None:
         return []
     if offset != module.index.line_start(module.index.position(offset)[0]):
         return [Span(offset, offset, "".join(f"import {name}; " for name in needed))]
+    if beside is not None:
+        # Imported for what it does to the other module, so linters see no use.
+        text = text.replace(newline, f"  # noqa: F401{newline}")
     text += newline if blank else ""
     # A line inserted at the same place by a shared assignment must stand below the import.
     for position, span in enumerate(placement.spans):
@@ -36,6 +40,19 @@ def add_imports(module: Module, findings: Iterable[Finding], placement: Placemen
             placement.spans[position] = Span(offset, offset, text + span.new)
             return []
     return [Span(offset, offset, text)]
+
+
+def _beside(module: Module, needed: str) -> int | None:
+    """Behind the import that the new one extends: `import torch_npu` follows `import torch`."""
+    for statement in module.tree.body:
+        if not isinstance(statement, ast.Import):
+            continue
+        alone = not any(
+            s is not statement and s.lineno == statement.end_lineno for s in module.tree.body
+        )
+        if alone and any(needed.startswith(f"{a.name}_") for a in statement.names):
+            return _next_line(module.text, module.end(statement))
+    return None
 
 
 def _import_place(module: Module) -> tuple[int | None, bool]:

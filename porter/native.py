@@ -18,7 +18,9 @@ _TOKENS = re.compile(
     re.DOTALL,
 )
 _MODULE = re.compile(r"\bPYBIND11_MODULE\s*\(\s*(\w+)\s*,\s*(\w+)\s*\)")
-_LIBRARY = re.compile(r"\bTORCH_LIBRARY(?:_FRAGMENT|_IMPL)?\s*\(\s*(\w+)\s*,\s*(?:(\w+)\s*,\s*)?(\w+)\s*\)")  # fmt: skip
+_LIBRARY = re.compile(
+    r"\bTORCH_LIBRARY(?:_FRAGMENT|_IMPL)?\s*\(\s*(\w+)\s*,\s*(?:(\w+)\s*,\s*)?(\w+)\s*\)"
+)
 _DEFINED = re.compile(r"\b\w+\s*\.\s*(?:def|impl)\s*\(\s*(?:TORCH_SELECTIVE_NAME\s*\(\s*)?\"")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _OPERATOR = re.compile(r"(?:(\w+)::)?(\w+)")

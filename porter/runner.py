@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,8 @@ from porter.targets import Target
 from porter.text import wants
 from porter.text_site import kind_of
 
+#: How a line of a notebook begins that IPython gives to the shell.
+_COMMAND = re.compile(rb"(?:\"|\\n)\s*[!%]")
 #: Bytes of files kept in memory between the first look and the search across files.
 KEPT_BYTES = 200_000_000
 
@@ -322,12 +325,14 @@ def _holds(outer: str, inner: str) -> bool:
 
 def _concerns(file: InputFile, data: bytes, catalog: Catalog) -> bool:
     """Whether rules may find anything in the file, or it must be reported as unreadable."""
+    if file.kind == "other" and wants(rules.load(), file.relative):
+        data = data.replace(b"\0", b"") if data.startswith(UTF16) else data
+        return own.MADE.match(data) is None and catalog.may_concern(data)
     if data.startswith(UTF16):
         return True
-    if file.kind == "other" and wants(rules.load(), file.relative):
-        return own.MADE.match(data) is None and catalog.text_marker.search(data) is not None
     if file.kind == "notebook":  # its bytes are JSON: what looks like a comment need not be one
-        return catalog.marker.search(data) is not None
+        commands = _COMMAND.search(data) is not None and catalog.may_concern(data)
+        return commands or catalog.marker.search(data) is not None
     return own.COMMENT.search(data) is not None or may_match(data, catalog.marker)
 
 

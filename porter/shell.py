@@ -17,6 +17,8 @@ _META = frozenset(" \t\r\n;&|<>()")
 _NAME = re.compile(r"[A-Za-z_]\w*")
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*(?:\[[^\]]*\])?\+?=")
 _REDIRECT = re.compile(r"(?:\d+|\{\w+\})?(?:<<<|<<-?|<>|<&|>&|>>|>\||&>>?|[<>])")
+#: A parameter of CircleCI's configuration, which is filled in before a shell reads the text.
+_PARAMETER = re.compile(r"<<[ \t]*[A-Za-z_][\w-]*\.[\w.-]+[ \t]*>>")
 #: Words that may stand before a command without being one.
 _LEADING = frozenset("if then else elif do while until ! { time".split())
 _ALONE = frozenset("fi done esac } in".split())
@@ -160,6 +162,8 @@ class _Reader:
                 draft.captured = draft.captured or piped
                 draft = self._next(draft, captured)
                 at += 1
+            elif _PARAMETER.match(self.text, at, self.end):
+                at = self._add(at, draft, closer)
             elif redirect := _REDIRECT.match(self.text, at, self.end):
                 at = self._redirect(redirect, draft)
             elif char in "()":
@@ -295,6 +299,10 @@ class _Reader:
         at, value, static = start, [], True
         while at < self.end:
             char = self.text[at]
+            if char == "<" and (parameter := _PARAMETER.match(self.text, at, self.end)):
+                value.append(parameter.group())
+                at, static = parameter.end(), False
+                continue
             if char in _META or (char == closer and closer):
                 break
             if joined := self._joined(at):

@@ -17,7 +17,7 @@ from porter.dockerfile import DockerfileProblem, Instruction, instructions
 from porter.rule import Category, Check, Edit, Example, Finding, Rule, Safety
 from porter.scalars import DataProblem, Scalar
 from porter.scalars import read as read_scalars
-from porter.shell import Script, ShellProblem
+from porter.shell import Script, ShellProblem, Word
 from porter.shell import read as read_shell
 from porter.syntax import LineIndex
 from porter.targets import Target
@@ -119,6 +119,32 @@ class TextFile:
         except DockerfileProblem as problem:
             raise TextProblem(problem.message, problem.line) from None
 
+    def words(self, instruction: Instruction) -> tuple[Word, ...]:
+        """The words of an instruction.
+
+        Raises:
+            TextProblem: a quote in it is never closed.
+        """
+        try:
+            return instruction.words
+        except ShellProblem as problem:
+            raise self._not_shell(problem) from None
+
+    def commands(self, instruction: Instruction) -> Script:
+        """The commands of an instruction.
+
+        Raises:
+            TextProblem: the shell text cannot be followed.
+        """
+        try:
+            return instruction.script
+        except ShellProblem as problem:
+            raise self._not_shell(problem) from None
+
+    def _not_shell(self, problem: ShellProblem) -> TextProblem:
+        line = self.index.position(min(problem.offset, len(self.text)))[0]
+        return TextProblem(f"not understood as shell: {problem.message}", line)
+
     def script(self, start: int = 0, end: int | None = None, *, folded: bool = False) -> Script:
         """The shell commands in a part of the text, or in all of it.
 
@@ -130,8 +156,7 @@ class TextFile:
             try:
                 self.memo[key] = read_shell(self.text, start, end, folded=folded)
             except ShellProblem as problem:
-                line = self.index.position(min(problem.offset, len(self.text)))[0]
-                raise TextProblem(f"not understood as shell: {problem.message}", line) from None
+                raise self._not_shell(problem) from None
         found: Script = self.memo[key]
         return found
 

@@ -15,7 +15,7 @@ from porter.rule import Category, Finding, Safety
 from porter.scalars import Scalar
 from porter.shell import Command, Script, ShellProblem, Word, effective, program
 from porter.shell import read as read_shell
-from porter.text_site import DATA, TextFile, TextProblem, TextSite
+from porter.text_site import DATA, TextFile, TextSite
 
 from .packages import packages
 
@@ -34,7 +34,11 @@ JSON = ("*.json", "*.jsonc")
 TOML = ("*.toml", "Pipfile")
 INI = ("setup.cfg", "tox.ini")
 REQUIREMENTS = (
-    *(f"*{word}*.{suffix}" for word in ("requirement", "constraint", "reqs") for suffix in ("txt", "in")),
+    *(
+        f"*{word}*.{suffix}"
+        for word in ("requirement", "constraint", "reqs")
+        for suffix in ("txt", "in")
+    ),
     "**/requirements/**/*.txt",
     "**/requirements/**/*.in",
 )
@@ -47,16 +51,19 @@ SETTINGS = (*YAML, *JSON, *TOML)
 #: Files that hold commands.
 RUNNING = (*SHELL, *DOCKER, *MAKE, *YAML, *JSON, *INI)
 
-#: Bytes that a file must hold for any rule of these modules to look at it.
-TEXT_MARKERS = (
-    r"(?i:cuda|nvidia|nccl|cudnn|cublas|nvcc|nvtx|nsys|cu1[0-9]\d\b|tensorrt|trtexec|\bncu\b)",
-    r"(?i:(?:\b|_)gpus?(?:\b|_)|\bgres\b|nvcr\.io|sparse_attention|OneBit|quantize_training)",
-    r"__(?:global|device|host)__|accelerators\b|\bnvprof\b|\bnvtop\b|_bnb_|\btorch\b|pytorch",
-    # Names of packages, where a requirement begins.
+#: What a file must hold, in lower case, for any rule of these modules to look at it.
+TEXT_WORDS = (
+    "cuda", "gpu", "torch", "nvidia", "nccl", "cudnn", "cublas", "nvcc", "nvtx", "nsys", "tensorrt",
+    "trtexec", "nvcr.io", "--gres", "gres:", "nvprof", "nvtop", "ncu -", "__global__", "__device__",
+    "__host__", "accelerators:", "sparse_attention", "onebit", "zerooneadam", "quantize_training",
+    "compression_training", "kernel_inject", "_bnb_",
+    # Packages that one may install without naming any of these.
     *sorted(
-        {rf"(?i:\b{re.escape(n)}\b)" for row in packages() for n in row.pypi if row.cuda_bound}
+        {n.lower() for r in packages() if r.cuda_bound for n in (*r.pypi, *r.imports)}
+        - {"apex", "ray", "jax", "dgl", "numba", "lightning", "taichi"}
     ),
-)
+    "nvidia/apex", " apex",
+)  # fmt: skip
 
 
 # Reviews ----------------------------------------------------------------------------------------
@@ -149,11 +156,32 @@ def runs(file: TextFile) -> tuple[Run, ...]:
     """
     if "runs" not in file.memo:
         found = [_run(command) for script in scripts(file) for command in script.commands]
+        found += [
+            run
+            for script in scripts(file)
+            for command in script.commands
+            for word in command.assignments
+            for run in _kept_options(file.text, word)
+        ]
         file.memo["runs"] = tuple(
             sorted((r for r in found if r.words or r.assignments), key=lambda r: r.span)
         )
     known: tuple[Run, ...] = file.memo["runs"]
     return known
+
+
+_KEPT = re.compile(r"\w+\+?=([\"'])(\s*(?:\\\r?\n\s*)*-.*)\1\Z", re.DOTALL)
+
+
+def _kept_options(text: str, word: Word) -> Iterator[Run]:
+    """Options that a variable keeps for a later command: `ARGS="--device x --n 1"`."""
+    kept = _KEPT.match(word.raw)
+    if kept is not None:
+        for script in _tolerant(
+            text, word.start + kept.start(2), word.start + kept.end(2), folded=True
+        ):
+            for command in script.commands:
+                yield Run("", (word, *command.words), (), False)
 
 
 def _run(command: Command) -> Run:
@@ -181,11 +209,7 @@ def _outer_scripts(file: TextFile) -> Iterator[Script]:
     elif file.kind == "dockerfile":
         for instruction in file.instructions:
             if instruction.name in ("RUN", "CMD", "ENTRYPOINT"):
-                try:
-                    yield instruction.script
-                except ShellProblem as problem:
-                    line = file.index.position(problem.offset)[0]
-                    raise TextProblem(f"not understood as shell: {problem.message}", line) from None
+                yield file.commands(instruction)
     elif file.kind == "make":
         yield from _recipes(file.text)
     elif file.kind in DATA and (file.kind != "json" or EDITOR.search(file.path)):
@@ -387,6 +411,12 @@ def _requirement(text: str, start: int, installer: str = "pip") -> Iterator[Want
         yield Wanted(name, at, at + len(stripped), stripped, installer)
         return
     found = _NAME.match(stripped)
+    wheel = re.match(r"(?:[\w./${}-]*/)?([A-Za-z0-9_.]+?)-\d[^/]*\.whl\Z", stripped)
+    if wheel is not None and "://" not in stripped:
+        at = start + text.index(stripped)
+        name = re.sub(r"[-_.]+", "-", wheel[1]).lower()
+        yield Wanted(name, at, at + len(stripped), stripped, installer)
+        return
     if found is None or re.match(r"[a-z+]+://|[\w.-]*/", stripped):
         return
     if not re.match(r"\s*(?:$|[\[<>=!~;@(,]|\\)", stripped[found.end() :]):

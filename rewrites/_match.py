@@ -221,20 +221,20 @@ def body_span(module: Module, node: ast.AST) -> tuple[int, int] | None:
     `if not ...: return`. None if the test guards nothing.
     """
     child: Any = node
-    truth = not (
-        isinstance(node, ast.Compare) and isinstance(node.ops[0], (ast.NotEq, ast.NotIn))
-    )
+    truth = not (isinstance(node, ast.Compare) and isinstance(node.ops[0], (ast.NotEq, ast.NotIn)))
     for parent in module.parents(node):
         if isinstance(parent, ast.If) and child is parent.test:
             block = parent.body if truth else parent.orelse or _behind_exit(parent)
             return (module.start(block[0]), module.end(block[-1])) if block else None
         if isinstance(parent, ast.IfExp) and child is parent.test:
             return module.span(parent.body if truth else parent.orelse)
+        if isinstance(parent, ast.Assert) and child is parent.test and truth:
+            block = _after(parent)
+            return (module.start(block[0]), module.end(block[-1])) if block else None
         if isinstance(parent, ast.UnaryOp) and isinstance(parent.op, ast.Not):
             truth = not truth
         elif not (
-            isinstance(parent, ast.BoolOp)
-            and isinstance(parent.op, ast.And if truth else ast.Or)
+            isinstance(parent, ast.BoolOp) and isinstance(parent.op, ast.And if truth else ast.Or)
         ):
             return None
         child = parent
@@ -243,8 +243,11 @@ def body_span(module: Module, node: ast.AST) -> tuple[int, int] | None:
 
 def _behind_exit(statement: Any) -> list[ast.stmt]:
     """What runs only if the test of `if ...: return` was false."""
-    if not _leaves(statement.body[-1]):
-        return []
+    return _after(statement) if _leaves(statement.body[-1]) else []
+
+
+def _after(statement: Any) -> list[ast.stmt]:
+    """The statements behind one in its block."""
     for name in ("body", "orelse", "finalbody"):
         block = getattr(statement.parent, name, None)
         if isinstance(block, list) and statement in block:

@@ -684,7 +684,7 @@ def _plan_scaler(site: Site, target: Target) -> Plan:
         change(
             "import torch\n\ndef f(forward):\n    return torch.cuda.amp.custom_fwd(forward)\n",
             None,
-            "import torch_npu\nimport torch\n\ndef f(forward):\n    return torch.npu.amp.custom_fwd(forward)\n",
+            "import torch\nimport torch_npu  # noqa: F401\n\ndef f(forward):\n    return torch.npu.amp.custom_fwd(forward)\n",
             min_torch="2.3",
         ),
         keep(
@@ -770,7 +770,7 @@ STATE = {
         change(
             "import torch\ntorch.set_autocast_gpu_dtype(torch.bfloat16)\n",
             None,
-            "import torch_npu\nimport torch\ntorch.npu.set_autocast_dtype(torch.bfloat16)\n",
+            "import torch\nimport torch_npu  # noqa: F401\ntorch.npu.set_autocast_dtype(torch.bfloat16)\n",
             min_torch="2.3",
         ),
         keep(

@@ -905,9 +905,7 @@ def _not_the_cpu(site: Site, node: Any, guards: tuple[int, int] | None) -> Findi
     if not isinstance(node.ops[0], (ast.Eq, ast.In)) or site.text.count("cuda") != 1:
         return site.gap("asks for CUDA where there is none; ask for the target's device")
     at = module.text.index(word, module.end(node.left))
-    return site.finding(
-        Edit.of(at, at + len(word), new), string, guards=guards, span=(start, end)
-    )
+    return site.finding(Edit.of(at, at + len(word), new), string, guards=guards, span=(start, end))
 
 
 def _joins(node: Any, negative: bool) -> bool:
@@ -936,11 +934,20 @@ def _plain_type_test(site: Site, node: Any) -> bool:
         isinstance(node, ast.Compare)
         and len(node.ops) == 1
         and isinstance(node.ops[0], (ast.Eq, ast.NotEq))
-        and isinstance(node.left, ast.Attribute)
-        and node.left.attr == "type"
+        and _is_type(site.module, node.left)
         and node.comparators[0] is site.node
         and value == "cuda"
     )
+
+
+def _is_type(module: Module, node: ast.expr) -> bool:
+    """`x.device.type`, also under a name that means nothing else."""
+    if isinstance(node, ast.Name):
+        owner = module.scope(node).owner(node.id)
+        bindings = owner.bindings.get(node.id, []) if owner else []
+        value = bindings[0].value if len(bindings) == 1 else None
+        return isinstance(value, ast.Attribute) and _is_type(module, value)
+    return isinstance(node, ast.Attribute) and node.attr == "type"
 
 
 # POR104 ---------------------------------------------------------------------------------------

@@ -141,6 +141,8 @@ def cuda_extension_loaded(site: Site, target: Target) -> Iterator[Finding]:
     if site.kind == "import":
         return
     if site.name.endswith("_HOME"):
+        if not _first(site, site.name):
+            return
         yield site.gap("None without the CUDA toolkit; build for the target's toolkit there",
                        category=Category.POTENTIAL, effort=1)  # fmt: skip
         return

@@ -21,10 +21,11 @@ from ._match import OTHER_ACCELERATORS, TOLD_APART
 
 #: Spellings of other accelerators in identifiers: `is_xpu_available`, `torch.npu`, `IS_HPU`.
 OTHERS = OTHER_ACCELERATORS | {"sdaa", "neuron", "mtia", "rocm", "amdsmi", "ipu", "vulkan"}
-#: Packages that work on CUDA alone; code that calls them is not moved by changing torch's side.
+#: Packages that work on CUDA alone or choose devices on their own; code that calls them is not
+#: moved by changing torch's side.
 COMPANIONS = frozenset(
-    "bitsandbytes cupy flash_attn flashinfer nvidia pycuda pynvml tensorrt tensorrt_llm "
-    "torch_tensorrt transformer_engine triton xformers".split()
+    "bitsandbytes cupy flash_attn flashinfer megatron nvidia onnxruntime paddle pycuda pynvml "
+    "tensorrt tensorrt_llm torch_tensorrt transformer_engine triton xformers".split()
 )
 #: Names of functions, modules and classes that hold CUDA kernels.
 KERNEL = re.compile(r"cuda|triton|cutlass|nvcc|tensorrt|(^|_)(ext|C)$", re.I)
@@ -185,6 +186,7 @@ def review_told_apart(site: Site, finding: Finding) -> Finding:
     """Leave decisions that already know several accelerators to their author."""
     comparison = finding.guards is not None and site.kind in ("string", "attribute")
     others = _others_around(site, everything=comparison and site.target.agnostic)
+    others |= _others_around_variable(site)
     if not comparison and _moves_along(site):
         # On a Mac the accelerator is MPS: `cuda, else mps, else cpu` selects the same device.
         others -= {"mps"}
@@ -193,6 +195,28 @@ def review_told_apart(site: Site, finding: Finding) -> Finding:
     if others and site.target.agnostic:
         return _left(finding, TOLD_APART, Category.MANDATORY, 3)
     return finding
+
+
+def _others_around_variable(site: Site) -> set[str]:
+    """The same for an answer that is kept: `has_cuda = torch.cuda.is_available()`."""
+    child: Any = site.node
+    for parent in site.module.parents(site.node):
+        if isinstance(parent, ast.Assign) and child is parent.value:
+            targets = [t for t in parent.targets if isinstance(t, ast.Name)]
+            owners = [(site.scope.owner(t.id), t.id) for t in targets]
+            uses = [u for owner, name in owners if owner for u in owner.uses(name)]
+            tests = (site.at(u, "name") for u in uses if _is_test(u))
+            return {w for t in tests for w in _others_around(t, everything=False)}
+        if not isinstance(parent, (ast.Call, ast.BoolOp, ast.UnaryOp, ast.Compare)):
+            break
+        child = parent
+    return set()
+
+
+def _is_test(use: Any) -> bool:
+    while isinstance(use.parent, (ast.BoolOp, ast.UnaryOp)):
+        use = use.parent
+    return isinstance(use.parent, (ast.If, ast.IfExp)) and use is use.parent.test
 
 
 def _moves_along(site: Site) -> bool:
@@ -315,6 +339,8 @@ def _native(name: str) -> bool:
 
 def _kernel_name(module: Module, function: ast.expr) -> str:
     qualified = module.name_of(function)
+    if "cudagraph" in qualified:
+        return qualified.rpartition(".")[2]
     if qualified.startswith("torch.") and not qualified.startswith("torch.ops"):
         return ""
     last = _last_name(function)
@@ -337,10 +363,11 @@ def _kernel_name(module: Module, function: ast.expr) -> str:
 
 def review_companions(site: Site, finding: Finding) -> Finding:
     """Mark rewrites in functions that also drive a library made for CUDA as unsafe."""
-    function: Any = site.module.function(site.node)
     if finding.safety is not Safety.SAFE:
         return finding
-    used = _companions(site.module).get(id(function)) if function is not None else ""
+    users = _companions(site.module)
+    around = (users.get(id(p), "") for p in site.module.parents(site.node))
+    used = next(filter(None, around), "")
     if named := NATIVE_FILE.search(site.module.path):
         used = named.group(2)
     if not used:
@@ -348,7 +375,7 @@ def review_companions(site: Site, finding: Finding) -> Finding:
     return dataclasses.replace(
         finding,
         safety=Safety.UNSAFE,
-        reason=f"the code around also uses `{used}`, which works on CUDA only",
+        reason=f"the code around also uses `{used}`, which does not follow torch's device",
     )
 
 

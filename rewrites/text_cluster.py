@@ -142,7 +142,7 @@ def scheduler_gpu_request(site: TextSite, target: Target) -> Iterator[Finding]:
                 if re.match(r"--gpus|-G\Z", name) or (name == "--gres" and "gpu" in value):
                     place = word if word is not None else run.words[0]
                     yield site.gap((place.start, place.end), advice)
-    for scalar in site.file.scalars if "gres" in site.text else ():
+    for scalar in site.file.scalars if re.search(r"\bgres[\"']?:\s*[\"']?gpu", site.text) else ():
         if not scalar.is_key and scalar.key == "gres" and scalar.value.startswith("gpu"):
             yield site.gap(scalar.inner or (scalar.start, scalar.end), advice)
 

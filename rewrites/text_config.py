@@ -266,6 +266,9 @@ _NO_BUILDER = {
 }
 
 
+_FEATURES = re.compile(rf"\b(?:{'|'.join(_NO_BUILDER)})[\"']?\s*:|OneBit(?:Adam|Lamb)|ZeroOneAdam")
+
+
 @text_rule(
     "POR864",
     "deepspeed-feature-of-cuda",
@@ -309,7 +312,7 @@ def deepspeed_feature_of_cuda(site: TextSite, target: Target) -> Iterator[Answer
     - https://github.com/deepspeedai/DeepSpeed/tree/master/op_builder/npu
     - https://www.deepspeed.ai/docs/config-json/
     """
-    if not any(word in site.text for word in (*_NO_BUILDER, "OneBit", "ZeroOneAdam")):
+    if not _FEATURES.search(site.text):
         return
     top = {s.value for s in site.file.scalars if s.is_key and len(s.path) == 1}
     if not top & _DEEPSPEED:

@@ -84,6 +84,9 @@ def cuda_container_image(site: TextSite, target: Target) -> Iterator[Finding]:
             )
 
 
+_STARTERS = frozenset({"docker", "podman", "nvidia-docker", "singularity", "apptainer", "enroot"})
+
+
 def _is_cuda_image(image: str) -> bool:
     found = _IMAGE.search(image)
     return found is not None and re.search(r"barracuda", image, re.IGNORECASE) is None
@@ -98,14 +101,7 @@ def _images(site: TextSite) -> Iterator[tuple[int, str]]:
             if named and scalar.inner and _NAMED_IMAGE.match(scalar.value):
                 yield scalar.inner[0], scalar.value
     for run in art.runs(site.file):
-        if run.program in (
-            "docker",
-            "podman",
-            "nvidia-docker",
-            "singularity",
-            "apptainer",
-            "enroot",
-        ):
+        if run.program in _STARTERS and not {"build", "tag", "push"} & set(run.values()[1:3]):
             for word in run.arguments:
                 value = re.sub(r"^docker://", "", word.value)
                 if (
@@ -136,7 +132,7 @@ def _dockerfile_images(site: TextSite) -> Iterator[tuple[int, str]]:
         if instruction.name == "FROM":
             froms |= set(re.findall(r"\$\{?(\w+)", site.text[instruction.body : instruction.end]))
     for instruction in site.file.instructions:
-        words = [w for w in instruction.words if not w.value.startswith("--")]
+        words = [w for w in site.file.words(instruction) if not w.value.startswith("--")]
         if instruction.name == "FROM" and words:
             yield words[0].start, words[0].value
         elif instruction.name == "ARG":
@@ -221,7 +217,7 @@ def _given(site: TextSite) -> Iterator[tuple[int, int]]:
                 yield place  # the container of a GitHub job
             elif scalar.key == "device_ids" and scalar.below("nvidia"):
                 yield place
-    elif site.kind == "json" and re.search(r"hostRequirements|daemon", site.text + site.path):
+    elif site.kind == "json" and re.search(r"devcontainer|daemon\.json\Z", site.path):
         for scalar in site.file.scalars:
             known = (
                 ("hostRequirements", "gpu"),

@@ -110,7 +110,7 @@ _CUDA_CODE = re.compile(
     r"|DeviceSynchronize|StreamSynchronize)\b|\b(?:AT|TORCH)_CUDA_\w+|\bk(?:CUDA)\b|\.is_cuda\(\)|\.type\(\)\.is_cuda"
     r"|\bWITH_CUDA\b|\bnccl[A-Z]\w+|__CUDACC__|__CUDA_ARCH__|\bDeviceType::CUDA\b"
 )
-_WEAK = re.compile(r"(?:\.type\(\))?\.is_cuda(?:\(\))?|WITH_CUDA|kCUDA|__CUDACC__|__CUDA_ARCH__")
+_WEAK = re.compile(r"(?:\.type\(\))?\.is_cuda(?:\(\))?|WITH_CUDA|__CUDACC__|__CUDA_ARCH__")
 _BINDING = re.compile(r"\bPYBIND11_MODULE|\bTORCH_LIBRARY")
 _NAMED_CUDA = re.compile(r"\b\w*cuda\w*\b", re.IGNORECASE)
 

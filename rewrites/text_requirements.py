@@ -334,6 +334,8 @@ def _unknown(item: art.Wanted) -> str:
 
 # POR834 -----------------------------------------------------------------------------------------
 
+#: The lowest torch for which the package index has a torch-npu (read 2026-11-24).
+FIRST = (2, 1)
 _EXACT = re.compile(r"==\s*(\d+\.\d+(?:\.\d+)?)")
 
 
@@ -373,6 +375,9 @@ def adapter_not_required(site: TextSite, target: Target) -> Iterator[Finding]:
     if re.search(r"(?:^|[/_.-])(?:docs?|readthedocs|sphinx|\.github)(?:[/_.-])", site.path):
         return
     exact = _EXACT.search(first.text)
+    if exact and tuple(map(int, exact[1].split(".")[:2])) < FIRST:
+        yield site.gap(first.span, "torch-npu's releases begin with 2.1: raise torch, and add it")
+        return
     add = f"torch-npu=={exact[1]}.*" if exact else "torch-npu of torch's version"
     yield site.gap(first.span, f"add {add}, fitting the installed CANN; it needs pyyaml as well")
 

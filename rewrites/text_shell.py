@@ -495,6 +495,8 @@ def gpu_runner_in_ci(site: TextSite, target: Target) -> Iterator[Finding]:
                 "matrix"
             ):
                 yield site.gap(span, f"a matrix over versions of CUDA; add a job for {device}")
+        elif scalar.below("matrix") and re.fullmatch(r"cuda|gpu|nvidia", scalar.value, re.I):
+            yield site.gap(span, f"a case of the matrix for CUDA; add one for {device}", effort=1)
         elif scalar.key in _LABELS and "${{" not in scalar.value and _RUNNER.search(scalar.value):
             job = scalar.path[: len(scalar.path) - scalar.listed]
             if job in said:

@@ -99,7 +99,9 @@ def test_class_attribute_does_not_shadow_in_methods() -> None:
 
 
 def test_global_and_nonlocal() -> None:
-    text = "def f():\n    global torch\n    import torch\n\n\ndef g():\n    torch.cuda.synchronize()\n"
+    text = (
+        "def f():\n    global torch\n    import torch\n\n\ndef g():\n    torch.cuda.synchronize()\n"
+    )
     assert npu(text) == text.replace("torch.cuda", "torch.npu")
 
 
@@ -234,7 +236,7 @@ def test_what_cannot_be_rewritten_is_reported(case: str) -> None:
         'import pytest\nimport torch\n\n\n@pytest.mark.skipif(not torch.cuda.is_available(), reason="")\n'
         '@pytest.mark.parametrize("device", ["cpu", "cuda"])\ndef test(device):\n    pass\n',
         'import unittest\nimport torch\n\n\n@unittest.skipUnless(torch.cuda.is_available(), "")\n'
-        "class T(unittest.TestCase):\n    device = torch.device(\"cuda\")\n",
+        'class T(unittest.TestCase):\n    device = torch.device("cuda")\n',
         'import pytest\nimport torch\n\n\n@pytest.mark.skipif(not torch.cuda.is_available(), reason="")\n'
         'def test(device=torch.device("cuda")):\n    pass\n',
     ],

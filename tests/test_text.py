@@ -68,7 +68,9 @@ def test_kind(path: str, kind: str) -> None:
 
 
 def test_python_and_prose_are_not_wanted() -> None:
-    assert not any(wants(CATALOG, p) for p in ("a.py", "a.ipynb", "README.md", "a.png", "notes.txt"))
+    assert not any(
+        wants(CATALOG, p) for p in ("a.py", "a.ipynb", "README.md", "a.png", "notes.txt")
+    )
 
 
 # Shell ------------------------------------------------------------------------------------------
@@ -161,9 +163,15 @@ def test_no_dockerfile() -> None:
 @pytest.mark.parametrize(
     ("kind", "text"),
     [
-        ("yaml", "a: [x, 'y', {b: \U0001f600 c}]\r\n---\nrun: |\n  x 1\n\n  y\nd: >-\n  e\n? [k]\n: z\nq: *r\n"),
+        (
+            "yaml",
+            "a: [x, 'y', {b: \U0001f600 c}]\r\n---\nrun: |\n  x 1\n\n  y\nd: >-\n  e\n? [k]\n: z\nq: *r\n",
+        ),
         ("json", '{"a": [1, "x\\n", {"b": null}], // c\n "d": "e", /* f */ }\n'),
-        ("toml", "x.y = 'a'\n[p]\nd = [ # c\n \"t\", 'l', ]\n[[t]]\nn = {a = 1, \"b c\" = \"d\"}\n[[t]]\nm = \"\"\"\nz\"\"\"\n"),
+        (
+            "toml",
+            'x.y = \'a\'\n[p]\nd = [ # c\n "t", \'l\', ]\n[[t]]\nn = {a = 1, "b c" = "d"}\n[[t]]\nm = """\nz"""\n',
+        ),
         ("ini", "[options]\ninstall_requires =\n    a==1\n    b\nx = 1\n"),
     ],
 )
@@ -184,7 +192,11 @@ def test_scalars_agree_with_the_parsers() -> None:
         (("a", 1), "z"), (("d", "e"), "f"),
     ]  # fmt: skip
     data = tomllib.loads('[a]\nb = ["c", {d = "e"}]\n')
-    values = [(s.path, s.value) for s in read_scalars("toml", '[a]\nb = ["c", {d = "e"}]\n') if not s.is_key]
+    values = [
+        (s.path, s.value)
+        for s in read_scalars("toml", '[a]\nb = ["c", {d = "e"}]\n')
+        if not s.is_key
+    ]
     assert values == [(("a", "b", 0), data["a"]["b"][0]), (("a", "b", 1, "d"), "e")]
 
 
@@ -327,7 +339,7 @@ def test_every_rule_bears_any_text() -> None:
     [
         ("a.yaml", b"a: 1\nb: {\n  device: cuda\n", "not valid YAML"),
         ("a.json", b'{"device": "cuda",,}', "not valid JSON"),
-        ("conf.toml", b"[run]\ndevice = [\"cuda\"\n", "not valid TOML"),
+        ("conf.toml", b'[run]\ndevice = ["cuda"\n', "not valid TOML"),
         ("a.sh", b"echo 'never closed\nnvidia-smi\n", "not understood as shell"),
         ("Dockerfile", b"this is about cuda\n", "not a Dockerfile"),
         ("a.yml", b"device: cuda\n\0\0\xff", "NUL bytes"),
@@ -396,7 +408,9 @@ def test_project(target: str) -> None:
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(changed.after)
     assert found == expected.read_text()
-    written = {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    written = {
+        p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()
+    }
     assert {c.path: c.after for c in done.changed} == written
     assert done.traces == ()
 
@@ -446,3 +460,14 @@ def test_native_finding_names_its_callers() -> None:
 def test_scripts_shown_to_rules_know_comments() -> None:
     file = TextFile("a # b\nc\n", "a.sh")
     assert file.script().comments == [(2, 5)]
+
+
+def test_parameters_of_ci_are_no_here_documents() -> None:
+    assert commands("a << parameters.b >>-c d\ne\n") == [["a", "<< parameters.b >>-c", "d"], ["e"]]
+
+
+def test_options_kept_in_a_variable_are_seen() -> None:
+    text = 'ARGS=" \\\n  --device cuda \\\n  --dist-backend nccl"\npython a.py $ARGS\n'
+    outcome = analyse_text(text, CATALOG, Target("npu"), "a.sh", unsafe=True)
+    assert outcome.text == text.replace("cuda", "npu").replace("nccl", "hccl")
+    assert [s.line for s in outcome.settled] == [2, 3]

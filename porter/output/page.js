@@ -421,6 +421,8 @@
     if (event.ctrlKey || event.metaKey || event.altKey || $("help").open) return;
     const typing = /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName);
     if (event.key === "Escape" && event.target === $("search")) {
+      event.preventDefault();
+      clearTimeout(waiting);
       $("search").value = "";
       filter();
       $("search").blur();

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from porter.ipython import blanked
+from porter.ipython import hidden, masked
 
 _SCRIPT = '''"""Runs the cells of a notebook."""
 
@@ -25,6 +25,10 @@ class NotebookProblem(Exception):
     """The file is no notebook; the text is one line."""
 
 
+def _python(cell: str) -> str:
+    return masked(cell, hidden(cell))
+
+
 def script(path: Path, arguments: list[str], folder: Path) -> Path:
     """Write a script that runs the notebook's cells; magics and shell lines are left out.
 
@@ -35,7 +39,7 @@ def script(path: Path, arguments: list[str], folder: Path) -> Path:
     try:
         notebook: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         cells = [
-            (f"{path}#{number}", blanked("".join(cell["source"])))
+            (f"{path}#{number}", _python("".join(cell["source"])))
             for number, cell in enumerate(notebook["cells"], 1)
             if cell["cell_type"] == "code"
         ]

@@ -325,7 +325,8 @@ def _doubts(
         if record["rank"] and not record["operators"]:
             yield f"rank {record['rank']} ran no operator on the device"
     for touch in touches:
-        if touch.own:
+        # With operators on the device, a question is only a question; what has no effect is not.
+        if touch.own and (not operators or touch.outcome != "consulted"):
             yield f"{touch.place}: {touch.what} {touch.outcome}"
     on_host = [n for n in notes if n.what == "an optimiser steps parameters on the host"]
     if on_host and not any(n.what == "an optimiser steps parameters on the device" for n in notes):

@@ -23,7 +23,19 @@ _ENTRY = "[torch.backends]\n{package} = {package}:_autoload\n"
 _METADATA = "Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n"
 _MODULE = '''"""The simulated package of the device."""
 
-from porter_simulated import package as _package
+import os
+
+# Imported before torch, the package must not be loaded again by torch while it loads torch.
+_autoload_was = os.environ.get("TORCH_DEVICE_BACKEND_AUTOLOAD")
+os.environ["TORCH_DEVICE_BACKEND_AUTOLOAD"] = "0"
+import torch  # noqa: E402, F401
+
+if _autoload_was is None:
+    del os.environ["TORCH_DEVICE_BACKEND_AUTOLOAD"]
+else:
+    os.environ["TORCH_DEVICE_BACKEND_AUTOLOAD"] = _autoload_was
+
+from porter_simulated import package as _package  # noqa: E402
 
 _package.populate(__name__)
 

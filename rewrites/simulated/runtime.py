@@ -77,6 +77,23 @@ class _TensorType(type):
         return torch.empty(args, dtype=cls.dtype, device=device)
 
 
+def _install_type(module: SimulatedModule) -> None:
+    """Let `tensor.type(...)` take the tensor types of the device."""
+    original = torch.Tensor.type
+
+    def type_(self: Any, dtype: Any = None, non_blocking: bool = False, **kwargs: Any) -> Any:
+        if isinstance(dtype, str) and dtype.startswith(f"torch.{_NAME}."):
+            dtype = getattr(module, dtype.rpartition(".")[2])
+        if isinstance(dtype, _TensorType):
+            device = torch.device(_NAME, devices.current())
+            return self.to(device, dtype.dtype, non_blocking=non_blocking)
+        if dtype is None:
+            return original(self)
+        return original(self, dtype, non_blocking, **kwargs)
+
+    torch.Tensor.type = type_
+
+
 def _tensor_types() -> dict[str, Any]:
     return {
         f"{name}Tensor": _TensorType(f"{name}Tensor", (), {"dtype": dtype})
@@ -293,6 +310,7 @@ def install_accelerator(module: SimulatedModule) -> None:
         if hasattr(_C, f"_accelerator_{name}"):
             setattr(_C, f"_accelerator_{name}", function)
     _generic_streams()
+    _install_type(module)
 
 
 def _capability_table(device: Any = None) -> dict[str, Any]:
