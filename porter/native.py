@@ -74,35 +74,70 @@ def exports(text: str) -> tuple[Export, ...]:
     return tuple(found.values())
 
 
-def callers(names: Iterable[str], files: Iterable[tuple[str, bytes]]) -> Mapping[str, list[str]]:
-    """Where Python files call such names: `anything.name(` or `name(` where it is imported.
+#: Names that extensions are bound to by habit: `_C`, `ops_ext`, `self.adam_op`, `ext_module`.
+_HABIT = re.compile(rb"_+[A-Za-z]\w*|C|ext\w*|\w+_(?:ext|op|ops|plugin|backend|lib|cpp|kernels?|module)\d*")
+_LOADED = re.compile(
+    rb"(\w+)(?:\s*:\s*\w+)?\s*=\s*[\w.()\s]*?\b(?:load|load_inline|load_ext\w*|get_plugin|import_module)\s*\("
+)
+_IMPORTED = re.compile(
+    rb"^[ \t]*from[ \t]+([\w.]+)[ \t]+import[ \t]+(\([^)]*\)|[^\n#]+)|^[ \t]*import[ \t]+([^\n#]+)",
+    re.MULTILINE,
+)
 
-    The name is all there is to go by: a method of the same name counts as well.
+
+def callers(names: Iterable[str], files: Iterable[tuple[str, bytes]]) -> Mapping[str, list[str]]:
+    """Where Python files call functions bound in C++, as far as names allow.
+
+    A call counts if its receiver was loaded or imported as an extension, has a name that
+    extensions are given by habit, or is `torch.ops`; or if the function itself was imported from
+    such a module.
 
     Args:
         names: of functions bound in C++.
         files: the shown path and the bytes of each Python file.
     """
-    wanted = sorted({n for n in names if len(n) > 3 and not n.startswith("__")})
+    wanted = sorted({n for n in names if not n.startswith("__")})
     found: dict[str, list[str]] = {}
     if not wanted:
         return found
-    pattern = re.compile(
-        rf"(?<!def )(?<!\w)({'|'.join(map(re.escape, wanted))})\s*(?=[(.])".encode()
+    called = re.compile(
+        rf"(?<![\w.])((?:\w+(?:\([^()\n]*\))?\s*\.\s*)*)({'|'.join(map(re.escape, wanted))})\s*\(".encode()
     )
-    imported = re.compile(rb"\bimport\b[^\n#]*")
     for shown, data in files:
-        for match in _calls(pattern, imported, data):
-            line = data.count(b"\n", 0, match.start()) + 1
-            found.setdefault(match[1].decode(), []).append(f"{shown}:{line}")
+        for match in _calls(called, data):
+            line = data.count(b"\n", 0, match.start(2)) + 1
+            found.setdefault(match[2].decode(), []).append(f"{shown}:{line}")
     return found
 
 
-def _calls(
-    pattern: re.Pattern[bytes], imported: re.Pattern[bytes], data: bytes
-) -> Iterator[re.Match[bytes]]:
-    brought = b" ".join(imported.findall(data))
-    for match in pattern.finditer(data):
-        dotted = data[match.start() - 1 : match.start()] == b"."
-        if dotted or re.search(rb"\b" + re.escape(match[1]) + rb"\b", brought):
+def _calls(called: re.Pattern[bytes], data: bytes) -> Iterator[re.Match[bytes]]:
+    receivers: set[bytes] | None = None
+    for match in called.finditer(data):
+        if receivers is None:
+            receivers, imported = _bound(data)
+        chain = [part.strip() for part in match[1].split(b".") if part.strip()]
+        if not chain:
+            if match[2] in imported and not data[: match.start()].rstrip(b" \t").endswith(b"def"):
+                yield match
+        elif (
+            chain[:2] == [b"torch", b"ops"]
+            or chain[-1] in receivers
+            or chain[-1].startswith(b"load(")
+            or (_HABIT.fullmatch(chain[-1]) and chain[-1] != b"self")
+        ):
             yield match
+
+
+def _bound(data: bytes) -> tuple[set[bytes], set[bytes]]:
+    """The names bound to extensions in a file, and those of functions imported from one."""
+    receivers = {found[1] for found in _LOADED.finditer(data)}
+    functions: set[bytes] = set()
+    for found in _IMPORTED.finditer(data):
+        module = (found[1] or b"").rpartition(b".")[2]
+        for item in re.split(rb"\s*,\s*", (found[2] or found[3]).strip(b"() \t\r\n")):
+            original, _, local = item.partition(b" as ")
+            if _HABIT.fullmatch(original.strip().rpartition(b".")[2]):
+                receivers.add((local or original).strip())
+            elif module and _HABIT.fullmatch(module):
+                functions.add((local or original).strip())
+    return receivers, functions

@@ -20,7 +20,7 @@ from porter.scalars import read as read_scalars
 from porter.shell import Script, ShellProblem, Word
 from porter.shell import read as read_shell
 from porter.syntax import LineIndex
-from porter.targets import Target
+from porter.targets import NAMES, Target
 
 #: Kinds by what the last part of a path matches, the first that does.
 _KINDS = (
@@ -240,7 +240,7 @@ def text_rule(
     category: Category = Category.MANDATORY,
     effort: int = 1,
     examples: Sequence[Example] = (),
-    targets: Sequence[str] = ("accelerator", "npu"),
+    targets: Sequence[str] = NAMES,
 ) -> Callable[[TextCheck], Rule]:
     """Turn a function over `TextSite` into a `Rule`; its docstring becomes the rule's page.
 

@@ -191,7 +191,10 @@ def programs(draw: st.DrawFn) -> str:
     lines = draw(st.lists(st.sampled_from(IMPORTS), unique=True, min_size=1))
     if draw(st.booleans()):
         lines.insert(0, '"""cuda docs"""')
-    lines += ["", draw(st.sampled_from(["def f(x, device, i=0):", 'def f(x, i=0, device="cuda"):']))]
+    lines += [
+        "",
+        draw(st.sampled_from(["def f(x, device, i=0):", 'def f(x, i=0, device="cuda"):'])),
+    ]
     for _ in range(draw(st.integers(1, 4))):
         block = draw(st.lists(STATEMENTS, min_size=1, max_size=3))
         depth = 1

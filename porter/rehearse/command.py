@@ -74,7 +74,7 @@ def rehearse(
         raise Mistake("nothing to rehearse: name a script, or a program after --")
     if os.name != "posix":
         raise Mistake("rehearsals need Linux or macOS")
-    with tempfile.TemporaryDirectory(prefix="porter-rehearse-") as name:
+    with tempfile.TemporaryDirectory(prefix=launch.FOLDER_PREFIX) as name:
         return _rehearse(list(words), options, Path(name), output)
 
 

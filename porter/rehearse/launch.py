@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+#: Temporary folders of rehearsals begin so: what lies in them is not the user's.
+FOLDER_PREFIX = "porter-rehearse-"
 #: Lines of standard error that are kept.
 KEPT_LINES = 400
 #: Seconds that a process may take to write down where it is, and then to end.

@@ -11,7 +11,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from porter.rehearse.launch import Ended
+from porter.rehearse.launch import FOLDER_PREFIX, Ended
 
 _FRAME = re.compile(r'^\s*File "(?P<file>[^"]+)", line (?P<line>\d+)(?:, in (?P<function>.+))?$')
 _ERROR = re.compile(
@@ -285,7 +285,8 @@ def from_text(text: str) -> Failure | None:
 def _guess(file: str) -> str:
     if "site-packages" in file or "dist-packages" in file:
         return "library"
-    return "internal" if file.startswith("<") or "/lib/python3" in file else "user"
+    inner = file.startswith("<") or "/lib/python3" in file or FOLDER_PREFIX in file
+    return "internal" if inner else "user"
 
 
 def _verdict(

@@ -56,7 +56,7 @@ def _host(value: Any, host_too: bool) -> Any:
 
 def _mean(options: Any, dist: Any) -> bool:
     """Whether the mean is wanted: gloo has none, so the sum is taken and divided."""
-    wanted = getattr(options, "reduceOp", None) == dist.ReduceOp.AVG
+    wanted = bool(getattr(options, "reduceOp", None) == dist.ReduceOp.AVG)
     if wanted:
         options.reduceOp = dist.ReduceOp.SUM
     return wanted
@@ -136,7 +136,7 @@ def _group_type(dist: Any) -> Any:
             super().__init__(rank, size)
             self.gloo, self.host_too, self._name = gloo, host_too, ""
 
-        def getBackendName(self) -> str:  # noqa: N802
+        def getBackendName(self) -> str:
             return backend()
 
         name = getBackendName

@@ -41,7 +41,17 @@ def _start(torch: Any) -> Any:
     from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
     settings = load()
-    from . import autograd, collectives, memory, probes, random, registration, runtime, storage, tensors
+    from . import (
+        autograd,
+        collectives,
+        memory,
+        probes,
+        random,
+        registration,
+        runtime,
+        storage,
+        tensors,
+    )
     from .record import RECORD
 
     torch.utils.rename_privateuse1_backend(settings.device)
