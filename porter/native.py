@@ -75,7 +75,9 @@ def exports(text: str) -> tuple[Export, ...]:
 
 
 #: Names that extensions are bound to by habit: `_C`, `ops_ext`, `self.adam_op`, `ext_module`.
-_HABIT = re.compile(rb"_+[A-Za-z]\w*|C|ext\w*|\w+_(?:ext|op|ops|plugin|backend|lib|cpp|kernels?|module)\d*")
+_HABIT = re.compile(
+    rb"_+[A-Za-z]\w*|C|ext\w*|\w+_(?:ext|op|ops|plugin|backend|lib|cpp|kernels?|module)\d*"
+)
 _LOADED = re.compile(
     rb"(\w+)(?:\s*:\s*\w+)?\s*=\s*[\w.()\s]*?\b(?:load|load_inline|load_ext\w*|get_plugin|import_module)\s*\("
 )
@@ -100,9 +102,9 @@ def callers(names: Iterable[str], files: Iterable[tuple[str, bytes]]) -> Mapping
     found: dict[str, list[str]] = {}
     if not wanted:
         return found
-    called = re.compile(
-        rf"(?<![\w.])((?:\w+(?:\([^()\n]*\))?\s*\.\s*)*)({'|'.join(map(re.escape, wanted))})\s*\(".encode()
-    )
+    choice = "|".join(map(re.escape, wanted))
+    receiver = r"(?<![\w.])((?:\w+(?:\([^()\n]*\))?\s*\.\s*)*)"
+    called = re.compile(rf"{receiver}({choice})\s*\(".encode())
     for shown, data in files:
         for match in _calls(called, data):
             line = data.count(b"\n", 0, match.start(2)) + 1
@@ -112,7 +114,10 @@ def callers(names: Iterable[str], files: Iterable[tuple[str, bytes]]) -> Mapping
 
 def _calls(called: re.Pattern[bytes], data: bytes) -> Iterator[re.Match[bytes]]:
     receivers: set[bytes] | None = None
+    imported: set[bytes] = set()
     for match in called.finditer(data):
+        if b"#" in data[data.rfind(b"\n", 0, match.start()) + 1 : match.start()]:
+            continue
         if receivers is None:
             receivers, imported = _bound(data)
         chain = [part.strip() for part in match[1].split(b".") if part.strip()]

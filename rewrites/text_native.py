@@ -34,7 +34,7 @@ def _called(site: TextSite, found: Sequence[Export]) -> str:
         return ""
     shown = [f"{name} at {place}" for name, place in places[:4]]
     more = f" and {len(places) - 4} more" if len(places) > 4 else ""
-    return "; called by these names in Python: " + ", ".join(shown) + more
+    return "; called in Python: " + ", ".join(shown) + more
 
 
 # POR881 -----------------------------------------------------------------------------------------
@@ -62,11 +62,10 @@ def cuda_source(site: TextSite, target: Target) -> Iterator[Finding]:
 
     ## What it does
     One finding for each file, at its first kernel: the names of its kernels, the functions that it
-    binds for Python (PYBIND11_MODULE, TORCH_LIBRARY), and the lines of Python that call a function
-    of that name. Choose for each: operators of torch, triton-ascend, or Ascend C.
+    binds for Python (PYBIND11_MODULE, TORCH_LIBRARY), and the lines of Python that call them. Choose for each: operators of torch, triton-ascend, or Ascend C.
 
     ## Safety
-    Never converted. Callers are found by name alone.
+    Never converted. Callers are found by their names and by how the extension is loaded.
 
     ## References
     - https://docs.pytorch.org/tutorials/advanced/cpp_custom_ops.html
@@ -139,14 +138,14 @@ def cuda_in_cpp(site: TextSite, target: Target) -> Iterator[Finding]:
 
     ## What it does
     One finding for each file, at the first such line, with the number of lines, the functions it
-    binds for Python and the lines of Python that call a function of that name.
+    binds for Python and the lines of Python that call them. A file that only binds is information.
 
     ## What to do by hand
     A check such as `is_cuda()` can become `is_privateuseone()` or be dropped. Streams and guards of
     NPU are in `torch_npu/csrc/core/npu/NPUStream.h` and `NPUGuard.h`.
 
     ## Safety
-    Never converted. Callers are found by name alone.
+    Never converted. Callers are found by their names and by how the extension is loaded.
 
     ## References
     - https://docs.pytorch.org/tutorials/advanced/privateuseone.html
@@ -158,9 +157,16 @@ def cuda_in_cpp(site: TextSite, target: Target) -> Iterator[Finding]:
     if not places and offered and _binds_cuda(code):
         first = _BINDING.search(code)
         places = [first.span()] if first else []
+    if not places and offered and _called(site, offered):
+        first = _BINDING.search(code)
+        yield site.information(
+            first.span() if first else (0, 1),
+            f"binds {_listed([e.name for e in offered])}{_called(site, offered)}; what stands behind "
+            "each, on which device, is decided in other files",
+        )
     if not places:
         return
-    if all(_WEAK.fullmatch(site.text[slice(*place)]) for place in places):
+    if not offered and all(_WEAK.fullmatch(site.text[slice(*place)]) for place in places):
         yield site.gap(
             places[0],
             "is_cuda() and the like are false for tensors of another device: check what follows",

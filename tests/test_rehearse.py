@@ -111,6 +111,26 @@ def test_ending_well_is_not_proof(records: Any, verdict: Verdict, said: str) -> 
     assert found.reasons or found.proved
 
 
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (
+            "x.start.Unsupported: the device runs on torch 2.13; this is 2.5\nRuntimeError: Failed",
+            "the device runs on torch 2.13; this is 2.5",
+        ),
+        (
+            'Traceback (most recent call last):\n  File "a.py", line 1, in <module>\n'
+            "ModuleNotFoundError: No module named 'torch'\n",
+            "this Python has no torch",
+        ),
+    ],
+)
+def test_a_torch_that_cannot_carry_the_device_is_named(said: str, reason: str) -> None:
+    found = judge(launch.Ended(1, 1.0, False, said), [], "x")
+    assert found.verdict is Verdict.UNSUPPORTED
+    assert found.reasons[0].startswith(reason)
+
+
 def test_counts_of_processes_are_added() -> None:
     rows = [
         {**RAN, "fallbacks": [["f", "a.py:2", 2]], "memory": {"x:0": {"peak": n, "held": 1}}}

@@ -238,7 +238,10 @@ def test_bindings_and_their_callers() -> None:
     )
     found = exports(text)
     assert [(e.module, e.name) for e in found] == [("", "add_one"), ("ns", "scale")]
-    python = b"import ops\ndef scale(x): pass\ny = ops.add_one(1)\nz = torch.ops.ns.scale(y)\nadd_one(2)\n"
+    python = (
+        b"from . import x_ext as ops\ndef scale(x): pass\ny = ops.add_one(1)\n"
+        b"z = torch.ops.ns.scale(y)\nadd_one(2)\nother.scale(3)  # ops.scale(4)\n"
+    )
     assert callers([e.name for e in found], [("a.py", python)]) == {
         "add_one": ["a.py:3"], "scale": ["a.py:4"],
     }  # fmt: skip

@@ -17,6 +17,9 @@ _FRAME = re.compile(r'^\s*File "(?P<file>[^"]+)", line (?P<line>\d+)(?:, in (?P<
 _ERROR = re.compile(
     r"^(?P<type>[A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit|\w*)): ?(?P<said>.*)$"
 )
+#: The device does not run on every torch: `porter.rewrites.simulated.start.Unsupported`.
+_REFUSED = re.compile(r"^\S*\bUnsupported: (?P<said>.+)$", re.MULTILINE)
+NO_TORCH = "this Python has no torch; give one that has with --python, or install it here"
 #: Errors that only tell of another process's error.
 _OF_OTHERS = frozenset(["ChildFailedError", "ProcessRaisedException", "ProcessExitedException"])
 
@@ -299,9 +302,11 @@ def _verdict(
 ) -> tuple[Verdict, tuple[str, ...]]:
     if ended.stopped:
         return Verdict.HUNG, (f"it still ran after {ended.seconds:.0f} s",)
-    refused = [f for f in failures if "the simulated device runs on torch" in f.message]
+    refused = _REFUSED.search(ended.errors) if ended.code else None
     if refused:
-        return Verdict.UNSUPPORTED, (refused[0].message.rpartition("Unsupported: ")[2],)
+        return Verdict.UNSUPPORTED, (refused["said"],)
+    if any(f.type == "ModuleNotFoundError" and f.message.endswith("'torch'") for f in failures):
+        return Verdict.UNSUPPORTED, (NO_TORCH,)
     if ended.code < 0:
         return Verdict.CRASHED, (f"killed by signal {-ended.code}",)
     if ended.code:

@@ -68,8 +68,8 @@ def kernel(op: Any, policy: str) -> Callable[..., Any]:
 
     def run(*args: Any, **kwargs: Any) -> Any:
         with _C._ExcludeDispatchKeyGuard(_OFF):
-            if policy == "fp32_set_opt_dtype" and kwargs.get("dtype") is not None:
-                return op(*args, **kwargs)
+            if policy == "fp32_set_opt_dtype":
+                return _in_float32(op, args, kwargs)
             dtype = torch.float32
             if policy == "lower_precision_fp":
                 dtype = torch.get_autocast_dtype(devices.NAME)
@@ -77,11 +77,6 @@ def kernel(op: Any, policy: str) -> Callable[..., Any]:
                 present = _floats([*args, *kwargs.values()])
                 if torch.float32 not in present:
                     dtype = torch.get_autocast_dtype(devices.NAME)
-            elif policy == "fp32_set_opt_dtype" and "dtype" in _arguments(op):
-                present = _floats([*args[:1]])
-                if present & {torch.float16, torch.bfloat16}:
-                    return op(*args, **{**kwargs, "dtype": torch.float32})
-                return op(*args, **kwargs)
             cast = _cast_cached if policy == "lower_precision_fp" else _cast
             return op(
                 *[cast(a, dtype) for a in args], **{k: cast(v, dtype) for k, v in kwargs.items()}
@@ -90,8 +85,18 @@ def kernel(op: Any, policy: str) -> Callable[..., Any]:
     return run
 
 
-def _arguments(op: Any) -> set[str]:
-    return {a.name for a in op._schema.arguments}
+def _in_float32(op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The operator with float32 for its result, where the caller leaves that open."""
+    names = [a.name for a in op._schema.arguments]
+    given = dict(zip(names, args)) | kwargs  # noqa: B905 - later arguments have defaults
+    low = _floats(args[:1]) & {torch.float16, torch.bfloat16}
+    if "dtype" in names:
+        if low and given.get("dtype") is None:
+            given["dtype"] = torch.float32
+    elif low:
+        given = {n: _cast(v, torch.float32) for n, v in given.items()}
+    plain = [a.name for a in op._schema.arguments if not a.kwarg_only]
+    return op(*[given.pop(n) for n in plain if n in given], **given)
 
 
 def install(library: Any, operators: dict[str, str]) -> None:

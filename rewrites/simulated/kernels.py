@@ -56,6 +56,30 @@ OWN_BACKWARD = frozenset(
 #: Namespaces without kernels of their own: they work on whatever they are given.
 AGNOSTIC = frozenset("aten c10d c10d_functional _c10d_functional profiler prim prims".split())
 
+#: Operators that a training step runs often. torch's own Python functions of the same name take
+#: the same arguments, and are called quicker than the operator itself.
+QUICK = frozenset(
+    "add.Tensor sub.Tensor mul.Tensor div.Tensor mul.Scalar div.Scalar add.Scalar pow.Tensor_Scalar "
+    "neg abs exp log sqrt rsqrt reciprocal tanh sigmoid relu mm addmm bmm baddbmm sum "
+    "sum.dim_IntList mean mean.dim cat.default cat stack where.self maximum minimum clamp "
+    "eq.Tensor eq.Scalar ne.Scalar gt.Scalar lt.Scalar ge.Scalar le.Scalar ones_like zeros_like "
+    "embedding index_select add_.Tensor mul_.Tensor mul_.Scalar div_.Tensor zero_ fill_.Scalar "
+    "sub_.Tensor relu_ addcmul_ addcdiv_ lerp_.Scalar".split()
+)
+
+
+def _quick(op: Any, short: str) -> Callable[..., Any]:
+    """How to call an operator on the host."""
+    base = short.partition(".")[0]
+    if base.startswith("_foreach_") or short in QUICK:
+        place = _C.TensorBase if base.endswith("_") and base[0] != "_" else _C._VariableFunctions
+        found: Callable[..., Any] | None = getattr(place, base, None)
+        if found is not None:
+            return found
+    made: Callable[..., Any] = op._op
+    return made
+
+
 #: Host implementations by operator, for those that the CPU build of torch lacks.
 HOST_CALLS: dict[str, Callable[..., Any]] = {}
 
@@ -98,7 +122,7 @@ class Plan:
         schema = op._schema
         self.name = schema.name + (f".{schema.overload_name}" if schema.overload_name else "")
         self.short = self.name.partition("::")[2] if self.name.startswith("aten::") else self.name
-        self.call = HOST_CALLS.get(self.short, op._op)
+        self.call = HOST_CALLS.get(self.short) or _quick(op, self.short)
         self.cell, self.first = RECORD.cell(self.name)
         self.kinds = [_KINDS.get(str(a.type), OTHER) for a in schema.arguments]
         self.named = {a.name: k for a, k in zip(schema.arguments, self.kinds, strict=True)}
@@ -357,8 +381,12 @@ def general(op: Any) -> Callable[..., Any]:
 def kernel_for(op: Any) -> Callable[..., Any]:
     """The quickest kernel for the form of an operator."""
     plan = Plan(op)
-    if plan.short in HOST_CALLS or plan.host_beside or plan.generator or not plan.places:
+    if plan.short in HOST_CALLS or plan.host_beside or plan.generator:
         return general(op)
+    if not plan.places and not plan.short.startswith("_foreach_"):
+        return general(op)
+    if plan.short.startswith("_foreach_"):
+        return _foreach(plan, op)
     if plan.pure:
         return _pure(plan)
     if plan.in_place:
@@ -439,6 +467,46 @@ def _in_place(plan: Plan) -> Callable[..., Any]:
                     return run(plan, args, kwargs)
         call(*host, **kwargs)
         return args[0]
+
+    kernel.__name__ = plan.short
+    return kernel
+
+
+def _foreach(plan: Plan, op: Any) -> Callable[..., Any]:
+    """A kernel for an operator on lists of tensors: optimisers run them."""
+    schema = op._schema
+    writes = [i for i, a in enumerate(schema.arguments) if a.alias_info is not None]
+    simple = (
+        str(schema.arguments[0].type) == "List[Tensor]"
+        and writes in ([], [0])
+        and [str(r.type) for r in schema.returns] in ([], ["List[Tensor]"])
+    )
+    if not simple:
+        return general(op)
+    call, cell, kinds = plan.call, plan.cell, plan.kinds
+    changes = bool(writes)
+
+    def kernel(*args: Any, **kwargs: Any) -> Any:
+        cell[0] += 1
+        if cell[0] == 1:
+            cell[0] = 0
+            count(plan)
+        index = args[0][0].get_device() if args[0] else -1
+        host = list(args)
+        for i, value in enumerate(args):
+            kind = kinds[i]
+            if kind == TENSORS:
+                if any(t.get_device() != index for t in value):
+                    cell[0] -= 1
+                    return run(plan, args, kwargs)
+                host[i] = [unwrap(t) for t in value]
+            elif kind == TENSOR and isinstance(value, _Tensor) and not value.is_cpu:
+                host[i] = unwrap(value)
+        if index < 0:
+            cell[0] -= 1
+            return run(plan, args, kwargs)
+        out = call(*host, **kwargs)
+        return None if changes else [wrap(o, index) for o in out]
 
     kernel.__name__ = plan.short
     return kernel

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from . import fused
+from . import fused, package_parts
 from .settings import TABLED_DEVICE, load
 from .start import start
 from .stubs import PACKAGE, WITHIN, SimulatedModule
@@ -63,4 +63,9 @@ def populate(name: str) -> None:
     version = types.ModuleType(f"{PACKAGE}.version")
     version.__dict__.update(__version__=VERSION, git_version="simulated")
     found["version"] = sys.modules[f"{PACKAGE}.version"] = version
+    for part, make in (
+        ("optim", package_parts.optimisers),
+        ("profiler", package_parts.profiler),
+    ):
+        found[part] = sys.modules[f"{PACKAGE}.{part}"] = make(f"{PACKAGE}.{part}")
     fused.install(module)

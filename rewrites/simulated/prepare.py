@@ -60,13 +60,17 @@ def with_tables(settings: Settings) -> Settings:
     A device without tables gets the same kernels, but nothing is said of those that it lacks.
     """
     operators = {n: o.autocast for n, o in tables.operators().items() if o.kind == "npu"}
+    composites = {
+        n: o.autocast for n, o in tables.operators().items() if o.autocast and o.kind != "npu"
+    }
+    settings = replace(settings, operators=operators, composites=composites)
     if settings.device != TABLED_DEVICE:
-        return replace(settings, operators=operators)
+        return settings
     names = {n: (row.kind, row.signature) for n, row in tables.names().items()}
     fallbacks = {n: "; ".join(when) for n, when in tables.conditions().items()}
     every = tables.operators().items()
     sparse = tuple(n.removeprefix("aten::") for n, o in every if "S" in o.keys)
-    return replace(settings, operators=operators, sparse=sparse, names=names, fallbacks=fallbacks)
+    return replace(settings, sparse=sparse, names=names, fallbacks=fallbacks)
 
 
 def prepare(folder: Path, settings: Settings) -> dict[str, str]:

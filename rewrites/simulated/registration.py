@@ -80,7 +80,7 @@ def install(settings: Settings) -> None:
     torch.Tensor.record_stream = special.record_stream
     aten.impl("is_pinned", special.is_pinned, "BackendSelect")
     aten.impl("_pin_memory", special.pin_memory, "BackendSelect")
-    autocast.install(aten, settings.operators)
+    autocast.install(aten, {**settings.operators, **settings.composites})
     kernels.LAYOUTS.update(to_host=sparse.to_host, to_device=sparse.to_device)
     sparse.install(anything, frozenset(settings.sparse))
     sparse.install_metadata(aten)

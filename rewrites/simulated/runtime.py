@@ -72,9 +72,11 @@ class _TensorType(type):
 
     def __call__(cls, *args: Any) -> Any:
         device = torch.device(_NAME, devices.current())
-        if args and not isinstance(args[0], int):
+        sizes = isinstance(args[0], (int, torch.Size)) if args else True
+        if not sizes:
             return torch.tensor(*args, dtype=cls.dtype, device=device)
-        return torch.empty(args, dtype=cls.dtype, device=device)
+        sized = args[0] if args and isinstance(args[0], torch.Size) else args
+        return torch.empty(sized, dtype=cls.dtype, device=device)
 
 
 def _install_type(module: SimulatedModule) -> None:

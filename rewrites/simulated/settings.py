@@ -27,7 +27,8 @@ class Settings:
         memory: bytes of memory of each device.
         hardware: the product line, such as "A2"; empty if not chosen.
         record: the folder that each process writes its record to; empty to write none.
-        operators: for each operator with a kernel, what autocast does with its arguments.
+        operators: the operators with a kernel, each with what autocast does with its arguments.
+        composites: what autocast does with the arguments of operators that torch takes apart.
         sparse: operators that have a kernel for sparse tensors; empty if all have.
         names: qualified names of the device's package, each with its kind and signature; empty for
             a device of which nothing is known.
@@ -42,6 +43,7 @@ class Settings:
     hardware: str = ""
     record: str = ""
     operators: dict[str, str] = field(default_factory=dict)
+    composites: dict[str, str] = field(default_factory=dict)
     sparse: tuple[str, ...] = ()
     names: dict[str, tuple[str, str]] = field(default_factory=dict)
     fallbacks: dict[str, str] = field(default_factory=dict)

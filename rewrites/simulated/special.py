@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -20,10 +21,13 @@ _set = _aten.set_.source_Storage_storage_offset
 def metadata_only(op: Any) -> Callable[..., Any]:
     """A kernel of torch that looks at sizes and strides only, and never at the memory."""
     plan = Plan(op)
-    redispatch = op.redispatch
+    cell, redispatch = plan.cell, op._handle.redispatch_boxed
 
     def kernel(*args: Any, **kwargs: Any) -> Any:
-        count(plan)
+        cell[0] += 1
+        if cell[0] == 1:
+            cell[0] = 0
+            count(plan)
         return redispatch(HOST_KEYS, *args, **kwargs)
 
     return kernel
@@ -65,22 +69,33 @@ def local_scalar(op: Any) -> Callable[[Any], Any]:
 def empty(op: Any) -> Callable[..., Any]:
     """`empty` and `empty_strided`: memory of the device."""
     plan = Plan(op)
-    strided = "strided" in plan.short
-    call = op._op
+    cell = plan.cell
+    make = torch.empty_strided if "strided" in plan.short else torch.empty
 
-    def kernel(*args: Any, **kwargs: Any) -> Any:
-        count(plan)
-        index = devices.index_of(kwargs.get("device"))
-        layout = kwargs.get("layout")
-        if layout not in (None, torch.strided):
+    def kernel(
+        size: Any, *stride: Any, dtype: Any = None, layout: Any = None, device: Any = None,
+        pin_memory: Any = None, memory_format: Any = None,
+    ) -> Any:  # fmt: skip
+        cell[0] += 1
+        if cell[0] == 1:
+            cell[0] = 0
+            count(plan)
+        if layout is not None and layout is not torch.strided:
             raise NotImplementedError(f"no {layout} memory on {NAME}")
-        kept = {"dtype": kwargs.get("dtype")}
-        ask(index, args[0], kept["dtype"])
-        if not strided:
-            kept["memory_format"] = kwargs.get("memory_format")
-        return wrap(call(*args, **kept), index)
+        index = devices.current() if device is None or device.index is None else device.index
+        if index >= devices.COUNT:
+            devices.check(index)
+        if math.prod(size) > LARGE:
+            ask(index, size, dtype)
+        if memory_format is not None:
+            return wrap(make(size, dtype=dtype, memory_format=memory_format), index)
+        return wrap(make(size, *stride, dtype=dtype), index)
 
     return kernel
+
+
+#: Tensors with more elements are refused before the host is asked for memory.
+LARGE = 1 << 24
 
 
 def ask(index: int, sizes: Any, dtype: Any) -> None:

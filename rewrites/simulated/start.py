@@ -8,7 +8,7 @@ from typing import Any
 from .settings import load
 
 #: Versions of torch that the technique was run with: it uses private interfaces.
-TORCH = ("2.13",)
+TORCH = ("2.13", "2.14")
 
 
 class Unsupported(RuntimeError):
@@ -31,7 +31,7 @@ def start() -> Any:
     version = torch.__version__
     if not version.startswith(tuple(f"{v}." for v in TORCH)):
         raise Unsupported(
-            f"the simulated device runs on torch {', '.join(TORCH)}; this is torch {version}"
+            f"the simulated device runs on torch {' and '.join(TORCH)}; this is torch {version}"
         )
     _started.append(_start(torch))
     return _started[0]
