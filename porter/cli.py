@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from porter.targets import NAMES
+from porter.targets import NAMES, TABLED
 
 if TYPE_CHECKING:
     from porter.baseline import Baseline
@@ -668,6 +668,46 @@ def rules_(
     else:
         print("\n".join(display.rule_lines(catalog.rules)))
     return OK
+
+
+@app.command(
+    "rehearse", context_settings={"allow_extra_args": True, "ignore_unknown_options": True}
+)
+def rehearse_(
+    context: typer.Context,
+    module: Annotated[bool, typer.Option("-m", help="The first word is a module.")] = False,
+    device: Annotated[
+        str, typer.Option("--device", metavar="NAME", help="Name of the simulated device.")
+    ] = TABLED,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="An operator without a kernel is an error.")
+    ] = False,
+    hardware: Hardware = None,
+    limit: Annotated[
+        float, typer.Option("--limit", metavar="SECONDS", help="Stop after this time; 0 never.")
+    ] = 600.0,
+    output_format: Annotated[PageFormat, typer.Option("--output-format")] = PageFormat.TEXT,
+) -> int:
+    """Run a command on a simulated device: `porter rehearse train.py --epochs 1`.
+
+    This command, unlike the others, runs the code it is given. It needs torch.
+    """
+    import importlib.util
+
+    from porter.rehearse import command
+
+    if importlib.util.find_spec("torch") is None:
+        raise Mistake("rehearsals need torch here: pip install 'torch-porter[rehearse]'")
+    options = command.Options(
+        device=device, module=module, limit=limit, strict=strict, hardware=hardware or ""
+    )
+    words = [word for word in context.args if word != "--"] if context.args else []
+    try:
+        found = command.rehearse(words, options, sys.stderr)
+    except command.Mistake as problem:
+        raise Mistake(str(problem)) from None
+    print(command.report(found, as_json=output_format is PageFormat.JSON), end="")
+    return command.exit_code(found)
 
 
 @app.command("query")

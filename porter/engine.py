@@ -330,8 +330,14 @@ def settle_guards(findings: list[Finding], module: Module, unsafe: bool) -> list
         if not inside or not _only_native(inside, result, module, guard.guards):
             continue
         result[position] = _left_alone(guard, "guards code for this device alone, left as it is")
+        branch = any(True for _ in _simple_statements(module, guard.guards))
         for i in inside:
-            result[i] = _left_alone(result[i], result[i].reason)
+            found = result[i]
+            if branch or found.category is Category.INFORMATION or found.rewrites:
+                result[i] = _left_alone(found, found.reason)
+            else:
+                # A value is needed on every device; whether the other one serves is a question.
+                result[i] = replace(found, category=Category.POTENTIAL)
     return result
 
 

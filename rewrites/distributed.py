@@ -14,6 +14,7 @@ from typing import Any
 from porter.module import Module
 from porter.rule import Category, Edit, Finding, Safety, Shared, change, keep, rule
 from porter.scope import Scope
+from porter.scope import parent_of
 from porter.site import Site
 from porter.targets import ACCELERATOR_SINCE, Target
 
@@ -386,6 +387,13 @@ def distributed_at(site: Site) -> Spelled | None:
     return None if found is None else Spelled(f"{found[0]}.distributed", found[1])
 
 
+def _is_call_argument(site: Site) -> bool:
+    """Whether the value goes straight into a call that needs distributed anyway."""
+    around = parent_of(site.node)
+    call = parent_of(around) if isinstance(around, ast.keyword) else around
+    return isinstance(call, ast.Call) and "distributed" in site.module.name_of(call.func)
+
+
 def backend_expression(site: Site, target: Target, stops: bool) -> Spelled | None:
     """The default backend of the accelerator; of the CPU where there is none.
 
@@ -410,6 +418,10 @@ def backend_expression(site: Site, target: Target, stops: bool) -> Spelled | Non
     else:
         device = f'{current} if {torch[0]}.accelerator.is_available() else "cpu"'
     text = f"{dist.part}.{DEFAULT_BACKEND}({device})"
+    if isinstance(parent_of(site.node), ast.arguments) or module.function(site.node) is None:
+        # Evaluated at import, which must not fail where torch is built without distributed.
+        eager = not stops and not _is_call_argument(site)
+        text += f' if {dist.part}.is_available() else "gloo"' if eager else ""
     if _imported_inside(site) or (stops and not target.has(NONE_SINCE)):
         return Spelled(text, imports)  # must not be moved to an earlier line
     return Spelled(Shared("default_backend", text), imports)
@@ -489,14 +501,14 @@ BEFORE = "import torch\nimport torch.distributed as dist\n"
             BEFORE
             + '\n\ndef setup(rank, backend="nccl"):\n    dist.init_process_group(backend, rank=rank)\n',
             BEFORE
-            + '\ndefault_backend = dist.get_default_backend_for_device(torch.accelerator.current_accelerator() or "cpu")\n\n\ndef setup(rank, backend=default_backend):\n    dist.init_process_group(backend, rank=rank)\n',
+            + '\ndefault_backend = dist.get_default_backend_for_device(torch.accelerator.current_accelerator() or "cpu") if dist.is_available() else "gloo"\n\n\ndef setup(rank, backend=default_backend):\n    dist.init_process_group(backend, rank=rank)\n',
             BEFORE
             + '\n\ndef setup(rank, backend="hccl"):\n    dist.init_process_group(backend, rank=rank)\n',
             min_torch="2.7",
         ),
         change(
             'import argparse\nimport torch\nparser = argparse.ArgumentParser()\nparser.add_argument("--dist-backend", default="nccl", choices=["nccl", "gloo"])\n',
-            'import argparse\nimport torch\nparser = argparse.ArgumentParser()\ndefault_backend = torch.distributed.get_default_backend_for_device(torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu")\nparser.add_argument("--dist-backend", default=default_backend, choices=["nccl", "hccl", "xccl", "gloo"])\n',
+            'import argparse\nimport torch\nparser = argparse.ArgumentParser()\ndefault_backend = torch.distributed.get_default_backend_for_device(torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu") if torch.distributed.is_available() else "gloo"\nparser.add_argument("--dist-backend", default=default_backend, choices=["nccl", "hccl", "xccl", "gloo"])\n',
             'import argparse\nimport torch\nparser = argparse.ArgumentParser()\nparser.add_argument("--dist-backend", default="hccl", choices=["hccl", "gloo"])\n',
             min_torch="2.6",
             note="in 2.6 current_accelerator() raises without an accelerator",

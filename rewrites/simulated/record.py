@@ -40,6 +40,8 @@ _BOOT = os.path.dirname(os.environ.get(SETTINGS_VARIABLE, "")) + os.sep  # noqa:
 _MACHINERY = (_HERE, "<", *([_BOOT] if os.sep != _BOOT else []))
 _paths = sysconfig.get_paths()
 _LIBRARIES = tuple({_paths["purelib"] + os.sep, _paths["platlib"] + os.sep})
+#: Folders of packages; an environment may see those of another.
+_PACKAGES = ("site-packages", "dist-packages")
 _STANDARD = tuple({_paths["stdlib"] + os.sep, _paths["platstdlib"] + os.sep})
 _kinds: dict[CodeType, int] = {}
 
@@ -53,7 +55,7 @@ def _kind(code: CodeType) -> int:
             kind = USER
         elif name.startswith(_MACHINERY) or _torch_file(name):
             kind = INTERNAL
-        elif name.startswith(_LIBRARIES):
+        elif _installed(name):
             kind = LIBRARY
         elif name.startswith(_STANDARD):
             kind = INTERNAL
@@ -63,8 +65,14 @@ def _kind(code: CodeType) -> int:
     return kind
 
 
+def _installed(name: str) -> bool:
+    return name.startswith(_LIBRARIES) or any(
+        f"{os.sep}{part}{os.sep}" in name for part in _PACKAGES
+    )
+
+
 def _torch_file(name: str) -> bool:
-    return any(name.startswith(root + "torch" + os.sep) for root in _LIBRARIES)
+    return _installed(name) and f"-packages{os.sep}torch{os.sep}" in name
 
 
 def _pick(frame: FrameType | None) -> str:
