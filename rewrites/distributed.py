@@ -13,8 +13,7 @@ from typing import Any
 
 from porter.module import Module
 from porter.rule import Category, Edit, Finding, Safety, Shared, change, keep, rule
-from porter.scope import Scope
-from porter.scope import parent_of
+from porter.scope import Scope, parent_of
 from porter.site import Site
 from porter.targets import ACCELERATOR_SINCE, Target
 

@@ -34,6 +34,7 @@ def test_a_script_a_module_and_a_program_are_found(tmp_path: Path) -> None:
     script.write_text("")
     python = sys.executable
     assert launch.resolve([str(script), "-x"], python, False) == [python, str(script), "-x"]
+    assert launch.resolve(["a.py"], python, False, tmp_path) == [python, "a.py"]
     assert launch.resolve(["json.tool", "-h"], python, True) == [python, "-m", "json.tool", "-h"]
     assert launch.resolve(["python", "-c", ""], python, False) == [python, "-c", ""]
     for missing in (str(tmp_path / "b.py"), "no-such-program-anywhere"):

@@ -92,7 +92,7 @@ def _rehearse(
         if words[0].endswith(".ipynb"):
             words = [str(cells.script(where / words[0], words[1:], folder)), *words[1:]]
             environment["PYTHONPATH"] += os.pathsep + str(where)
-        command = launch.resolve(words, python, options.module)
+        command = launch.resolve(words, python, options.module, where)
         ask = getattr(signal, "SIGUSR1", None)
         ended = launch.run(command, environment, where, options.limit, ask, output)
     except (launch.NotFound, cells.NotebookProblem, ValueError, OSError) as error:

@@ -46,13 +46,14 @@ class NotFound(Exception):
     """The program to run does not exist; the text is one line."""
 
 
-def resolve(words: Sequence[str], python: str, module: bool) -> list[str]:
+def resolve(words: Sequence[str], python: str, module: bool, folder: Path = Path()) -> list[str]:
     """The command for what the user wrote.
 
     Args:
         words: a script, a module or a program, with its arguments.
         python: the interpreter for scripts and modules.
         module: whether the first word is a module.
+        folder: what a script's path is relative to.
 
     Raises:
         NotFound: there is no such script or program.
@@ -60,8 +61,8 @@ def resolve(words: Sequence[str], python: str, module: bool) -> list[str]:
     first, *rest = words
     if module:
         return [python, "-m", first, *rest]
-    if first.endswith(".py") or Path(first).is_dir():
-        if not Path(first).exists():
+    if first.endswith(".py") or (folder / first).is_dir():
+        if not (folder / first).exists():
             raise NotFound(f"{first}: no such file")
         return [python, first, *rest]
     if Path(first).name in ("python", "python3"):
