@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from porter import catalog as rules
-from porter import facts, native, own, requirements
+from porter import facts, git, native, own, requirements
 from porter.analysis import UTF16, FileResult, Plan, Task, failure, said, selected
 from porter.catalog import Catalog
 from porter.config import Settings
@@ -308,7 +308,8 @@ def _surroundings(request: Request, files: Sequence[InputFile]) -> list[InputFil
 def _neighbours(path: Path) -> list[Path]:
     """Where code that is imported together with `path` lies, as far as that is surely near."""
     folder = requirements.project_folder(path)
-    if requirements.has_metadata(folder):
+    # What a repository ignores (downloads, copies) lies in its folder, but is no part of it.
+    if requirements.has_metadata(folder) and (folder == path or not git.ignored(path)):
         return [folder]
     inner = (path if path.is_dir() else path.parent).absolute()
     if (inner / "__init__.py").is_file():

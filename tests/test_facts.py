@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from porter import catalog, engine
+from porter import catalog, config, engine, runner
 from porter.facts import Found, collect, place
 from porter.project import discover
 from porter.targets import Target
@@ -161,3 +162,20 @@ def test_a_star_import_is_followed_but_never_certain(tmp_path: Path) -> None:
     )
     assert outcome.text == text
     assert [s.line for s in outcome.settled] == [3]
+
+
+def test_an_ignored_folder_is_no_part_of_the_project_around_it(tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    (tmp_path / ".gitignore").write_text("/download/\n")
+    (tmp_path / "pyproject.toml").write_text("[project]\nname = 'around'\nversion = '1'\n")
+    (tmp_path / "own.py").write_text("class Batch:\n    def cuda(self):\n        return self\n")
+    inner = tmp_path / "download"
+    inner.mkdir()
+    file = inner / "a.py"
+    file.write_text("def f(x):\n    return x.cuda()\n")
+    found = runner.run(runner.Request(paths=(inner,), settings=config.Settings()))
+    assert [c.path for c in found.changed] == ["a.py"]
+    file = tmp_path / "b.py"
+    file.write_text("def f(x):\n    return x.cuda()\n")
+    found = runner.run(runner.Request(paths=(file,), settings=config.Settings()))
+    assert not found.changed
