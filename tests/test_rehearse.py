@@ -14,8 +14,10 @@ import pytest
 from porter.rehearse import cells, launch, show
 from porter.rehearse.command import Mistake, Options, exit_code, rehearse, report
 from porter.rehearse.verdict import Verdict, from_text, judge, read
+from porter.rewrites.simulated.hardware import remarks
 from porter.rewrites.simulated.prepare import prepare
 from porter.rewrites.simulated.settings import Settings
+from porter.rewrites.support import tables
 
 ENDED = launch.Ended(0, 1.0, False, "")
 
@@ -212,6 +214,23 @@ def test_mistakes_are_one_line(words: list[str], options: Options) -> None:
     with pytest.raises(Mistake) as caught:
         rehearse(words, options, io.StringIO() if not words else None)
     assert "\n" not in str(caught.value)
+
+
+def test_operators_that_a_product_line_lacks_are_remarked() -> None:
+    lacking = [n for n in ("addmm", "add", *tables.api_names()) if _lacks(n, "A2")]
+    name = lacking[0].rpartition(".")[2]
+    found = dict(remarks([f"aten::{name}", "aten::relu", "aten::_private", "hccl::x"], "A2"))
+    assert set(found) == {f"aten::{name}"}
+    assert found[f"aten::{name}"].endswith("for A2")
+    assert not list(remarks([f"aten::{name}"], ""))
+
+
+def _lacks(api: str, line: str) -> bool:
+    if not api.startswith("torch.") or api.count(".") != 1:
+        return False
+    places = (api, f"torch.Tensor.{api[6:]}", f"torch.nn.functional.{api[6:]}")
+    rows = [row for row in (tables.api(p, tables.BINARY) for p in places) if row is not None]
+    return bool(rows) and not any(line in row.lines for row in rows)
 
 
 def test_what_is_prepared_needs_nothing_of_porter(tmp_path: Path) -> None:

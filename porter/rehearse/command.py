@@ -8,13 +8,13 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
 from porter.rehearse import cells, launch, show
-from porter.rehearse.verdict import Rehearsal, judge, read
+from porter.rehearse.verdict import Count, Rehearsal, judge, read
 from porter.source import decode_python
 from porter.targets import TABLED, Target
 
@@ -99,6 +99,7 @@ def _rehearse(
         raise Mistake(str(error)) from None
     stacks = _stacks(records) if ended.stopped else ""
     found = judge(ended, read(records), options.device, stacks)
+    found = replace(found, notes=(*_remarks(found, options), *found.notes))
     return replace(found, rules=tuple(_rules(found, options.device)))
 
 
@@ -115,6 +116,16 @@ def _prepare(boot: Path, records: Path, options: Options) -> dict[str, str]:
     )
     made: Callable[..., dict[str, str]] = prepare.prepare
     return made(boot, settings)
+
+
+def _remarks(found: Rehearsal, options: Options) -> Iterator[Count]:
+    """What the tables say of the operators on the chosen product line."""
+    if options.device != TABLED:
+        return
+    module: Any = importlib.import_module("porter.rewrites.simulated.hardware")
+    ran = {o.what: o for o in found.operators}
+    for name, said in module.remarks(ran, options.hardware):
+        yield Count(said, ran[name].place, ran[name].times)
 
 
 def _stacks(records: Path) -> str:

@@ -18,7 +18,7 @@ HERE = Path(__file__).parent
 #: The name of the copy.
 COPY = "porter_simulated"
 #: Not needed in the copy.
-PARENT_ONLY = frozenset(["prepare.py"])
+PARENT_ONLY = frozenset(["hardware.py", "prepare.py"])
 _ENTRY = "[torch.backends]\n{package} = {package}:_autoload\n"
 _METADATA = "Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n"
 _MODULE = '''"""The simulated package of the device."""

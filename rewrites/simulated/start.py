@@ -49,6 +49,7 @@ def _start(torch: Any) -> Any:
         random,
         registration,
         runtime,
+        sharing,
         storage,
         tensors,
     )
@@ -82,6 +83,7 @@ def _start(torch: Any) -> Any:
     setattr(torch, settings.device, module)
     registration.install(settings)
     storage.install()
+    sharing.install()
     runtime.install_accelerator(module)
     random.install()
     autograd.install()
