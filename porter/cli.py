@@ -671,7 +671,9 @@ def rules_(
 
 
 @app.command(
-    "rehearse", context_settings={"allow_extra_args": True, "ignore_unknown_options": True}
+    "rehearse",
+    # What follows the first word belongs to the command that is rehearsed.
+    context_settings={"allow_extra_args": True, "allow_interspersed_args": False},
 )
 def rehearse_(
     context: typer.Context,
@@ -683,6 +685,9 @@ def rehearse_(
         bool, typer.Option("--strict", help="An operator without a kernel is an error.")
     ] = False,
     hardware: Hardware = None,
+    python: Annotated[
+        str, typer.Option("--python", metavar="PATH", help="A Python that has torch.")
+    ] = "",
     limit: Annotated[
         float, typer.Option("--limit", metavar="SECONDS", help="Stop after this time; 0 never.")
     ] = 600.0,
@@ -696,12 +701,19 @@ def rehearse_(
 
     from porter.rehearse import command
 
-    if importlib.util.find_spec("torch") is None:
+    if not python and importlib.util.find_spec("torch") is None:
         raise Mistake("rehearsals need torch here: pip install 'torch-porter[rehearse]'")
     options = command.Options(
-        device=device, module=module, limit=limit, strict=strict, hardware=hardware or ""
+        device=device,
+        module=module,
+        python=python,
+        limit=limit,
+        strict=strict,
+        hardware=hardware or "",
     )
-    words = [word for word in context.args if word != "--"] if context.args else []
+    words = list(context.args)
+    if "--" in words:
+        words.remove("--")
     try:
         found = command.rehearse(words, options, sys.stderr)
     except command.Mistake as problem:

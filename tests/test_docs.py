@@ -130,7 +130,9 @@ def commands(page: Path) -> Iterator[list[str]]:
             for part in re.split(r"[|<>]", line):
                 words = shlex.split(part, comments=True)
                 if words and words[0] in ("porter", ".venv/bin/porter"):
-                    yield words[1:]
+                    # Behind "--" stand the words of another command.
+                    end = words.index("--") if "--" in words else len(words)
+                    yield words[1:end]
 
 
 @each_written

@@ -21,6 +21,12 @@ from porter.targets import TABLED, Target
 #: Seconds that a rehearsal may take unless another limit is given.
 DEFAULT_LIMIT = 600.0
 RAN, NOT_PROVED, TROUBLE = 0, 1, 2
+#: What to do about a finding without a reason, by its status.
+_WORDS = {
+    "rewritten": "porter migrate rewrites it",
+    "left": "left for a person",
+    "information": "nothing has to be done",
+}
 
 
 class Mistake(Exception):
@@ -156,7 +162,7 @@ def _rules_at(path: Path, line: int, target: Target) -> list[str]:
         # The file is the user's, and may be anything; the verdict stands without its rules.
         return []
     return [
-        f"{path}:{line}: {s.finding.rule} {s.finding.reason or s.status.value}"
+        f"{path}:{line}: {s.finding.rule} {s.finding.reason or _WORDS[s.status.value]}"
         for s in outcome.settled
         if s.line == line
     ]
