@@ -451,6 +451,10 @@ def _is_device_place(target: ast.expr) -> bool:
 def _map_location_key(mapping: ast.Dict) -> Sink:
     parent = mapping.parent  # type: ignore[attr-defined]
     is_location = isinstance(parent, ast.keyword) and parent.arg == "map_location"
+    if isinstance(parent, ast.Assign):
+        is_location = any(
+            isinstance(t, ast.Name) and t.id == "map_location" for t in parent.targets
+        )
     return STRING if is_location else NO_SINK
 
 

@@ -1082,6 +1082,12 @@ def _device_type_test(
             'import torch\n\ndevice_type = (torch.accelerator.current_accelerator() or torch.device("cpu")).type\n\ndef f(rank):\n    device = f"{device_type}:%d" % rank\n    return torch.ones(1, device=device)\n',
             'import torch\n\ndef f(rank):\n    device = "npu:%d" % rank\n    return torch.ones(1, device=device)\n',
         ),
+        change(
+            'import torch\n\ndef f(path, rank):\n    map_location = {"cuda:%d" % 0: "cuda:%d" % rank}\n    return torch.load(path, map_location=map_location)\n',
+            'import torch\n\ndevice_type = (torch.accelerator.current_accelerator() or torch.device("cpu")).type\n\ndef f(path, rank):\n    map_location = {f"{device_type}:%d" % 0: f"{device_type}:%d" % rank}\n    return torch.load(path, map_location=map_location)\n',
+            'import torch\n\ndef f(path, rank):\n    map_location = {"npu:%d" % 0: "npu:%d" % rank}\n    return torch.load(path, map_location=map_location)\n',
+            note="both sides of a location map move together",
+        ),
         keep('def f(n):\n    print(f"cuda: {n} devices")\n', finding=False),
         keep('def f(n):\n    print("cuda:" + n)\n', finding=True),
     ],
