@@ -264,7 +264,7 @@ def _npu(row: Mapping[str, Any]) -> str:
 def command_line() -> str:
     """All commands and options, as `--help` shows them."""
     program: Any = typer.main.get_command(cli.app)
-    lines = ["# Command line", "", NOTE.format(source="porter/cli.py"), "", program.help, ""]
+    lines = ["# Command line", "", NOTE.format(source="porter/commands"), "", program.help, ""]
     lines += table(
         ("Command", "What it does"),
         [(f"[porter {n}](#porter-{n})", c.help) for n, c in program.commands.items()],

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from porter.problem import Problem
 from porter.report import FileStatus, Report, SiteReport
 from porter.rule import Status
 
@@ -24,7 +25,7 @@ Key = tuple[str, str, str]
 """Path relative to the baseline's folder, rule, hash of the content."""
 
 
-class BaselineProblem(Exception):
+class BaselineProblem(Problem):
     """A baseline that cannot be used; the text is one line that names the file."""
 
 

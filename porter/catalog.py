@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from porter.problem import Problem
 from porter.rule import Finding, Rule
 from porter.site import Site
 from porter.text_site import TextSite
@@ -21,7 +22,7 @@ ENTRY_POINTS = "porter.rewrites"
 CODE = re.compile(r"[A-Z]{3,6}\d{3}\Z")
 
 
-class CatalogProblem(Exception):
+class CatalogProblem(Problem):
     """Rules that cannot be loaded or selected; the text is one line for the user."""
 
 

@@ -11,13 +11,14 @@ from pathlib import Path
 
 from porter import git
 from porter.patch import changes
+from porter.problem import Problem
 from porter.report import Report, SiteReport
 
 _ENDS = re.compile(r"\r\n|\r|\n")
 DEFAULT = "HEAD"
 
 
-class RevisionProblem(Exception):
+class RevisionProblem(Problem):
     """A revision that cannot be compared with; the text is one line for the user."""
 
 

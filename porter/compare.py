@@ -12,6 +12,7 @@ from typing import Any
 
 from porter.output import view
 from porter.output.markdown import LIMIT, code_span, escape
+from porter.problem import Problem
 from porter.score import readiness_text
 
 Data = Mapping[str, Any]
@@ -20,7 +21,7 @@ Data = Mapping[str, Any]
 FAILURES = ("new", "any", "never")
 
 
-class CompareProblem(Exception):
+class CompareProblem(Problem):
     """Two reports that cannot be compared; the text is one line for the user."""
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from porter.problem import Problem
 from porter.targets import NAMES, version
 
 if sys.version_info >= (3, 11):
@@ -23,7 +24,7 @@ OWN_FILE = "porter.toml"
 SHARED_FILE = "pyproject.toml"
 
 
-class ConfigProblem(Exception):
+class ConfigProblem(Problem):
     """A configuration that cannot be used; `message` is one line that names the file."""
 
     def __init__(self, message: str) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from porter import git
+from porter.problem import Problem
 
 Kind = Literal["python", "notebook", "other"]
 
@@ -39,7 +40,7 @@ _BUILT = frozenset({"build", "dist"})
 _SHEBANG = re.compile(rb"#![^\r\n]*?(?<=[!/ \t])(?:(?:python|pypy)[\d.]*w?|uv run)(?:\s|$)")
 
 
-class UsageProblem(Exception):
+class UsageProblem(Problem):
     """A mistake in what the user asked for; ``message`` is one line."""
 
     def __init__(self, message: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from porter import compare
 from porter.output import encodable, form_of, render
 from porter.output.view import rebased
+from porter.problem import Problem
 from porter.report import SCHEMA, Report, as_data, as_json
 
 #: What every report of this layout has; views rely on it.
@@ -20,7 +21,7 @@ KEYS = (
 )  # fmt: skip
 
 
-class ReportProblem(Exception):
+class ReportProblem(Problem):
     """A report that cannot be used; the text is one line that names the file."""
 
 

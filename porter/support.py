@@ -12,6 +12,7 @@ import importlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
+from porter.problem import Problem
 from porter.targets import Target
 
 #: How many near misses are suggested.
@@ -80,7 +81,7 @@ class Answer:
     notes: tuple[str, ...] = field(default=())
 
 
-class Unanswerable(Exception):
+class Unanswerable(Problem):
     """A question that makes no sense; the text is one line for the user."""
 
 

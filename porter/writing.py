@@ -14,6 +14,7 @@ from pathlib import Path
 
 from porter import git
 from porter.patch import unified
+from porter.problem import Problem
 from porter.project import Skipped
 
 _NOT_COPIED = frozenset(
@@ -24,7 +25,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
-class WriteProblem(Exception):
+class WriteProblem(Problem):
     """Something that could not be written; ``message`` is one line that names it."""
 
     def __init__(self, message: str) -> None:

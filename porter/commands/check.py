@@ -1,0 +1,242 @@
+"""`porter check`: print what migrate would rewrite and leave."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from porter.commands import running
+from porter.commands.options import (
+    Exclude,
+    Format,
+    Hardware,
+    Ignore,
+    Jobs,
+    MinTorch,
+    Paths,
+    Quiet,
+    ReportFile,
+    Select,
+    StdinName,
+    TargetName,
+    TorchNpu,
+    Unsafe,
+    Verbose,
+)
+from porter.commands.running import FINDINGS, OK, TROUBLE
+from porter.problem import Mistake
+
+if TYPE_CHECKING:
+    from porter.baseline import Baseline
+    from porter.runner import Request, Run
+
+
+def check(
+    paths: Paths,
+    target: TargetName = None,
+    min_torch: MinTorch = None,
+    torch_npu: TorchNpu = None,
+    hardware: Hardware = None,
+    unsafe: Unsafe = None,
+    select: Select = None,
+    ignore: Ignore = None,
+    exclude: Exclude = None,
+    report: ReportFile = None,
+    output_format: Annotated[
+        Format, typer.Option("--output-format", help="How to print findings.")
+    ] = Format.CONCISE,
+    statistics: Annotated[
+        bool, typer.Option("--statistics", help="Count findings by rule instead.")
+    ] = False,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(
+            "--baseline",
+            metavar="FILE",
+            help="Leave out findings that FILE accepts; drop from it what is gone.",
+        ),
+    ] = None,
+    write_baseline: Annotated[
+        Path | None,
+        typer.Option(
+            "--write-baseline", metavar="FILE", help="Accept all present findings in FILE."
+        ),
+    ] = None,
+    changed: Annotated[
+        str | None,
+        typer.Option(
+            "--changed",
+            metavar="[=REV]",
+            help="Only files that differ from where the branch left REV (HEAD if not given).",
+        ),
+    ] = None,
+    diff_only: Annotated[
+        str | None,
+        typer.Option("--diff-only", metavar="REV", help="Only lines that differ from REV."),
+    ] = None,
+    add_ignores: Annotated[
+        bool,
+        typer.Option(
+            "--add-ignores", help="Silence all findings by `# porter: ignore[CODE]` comments."
+        ),
+    ] = False,
+    exit_zero: Annotated[
+        bool, typer.Option("--exit-zero", help="Exit with 0 even if there are findings.")
+    ] = False,
+    stdin_filename: StdinName = "stdin.py",
+    jobs: Jobs = "auto",
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> int:
+    """Print what migrate would rewrite and leave; write nothing."""
+    from porter.rule import Status
+
+    request = running.request(
+        paths,
+        stdin_filename,
+        target,
+        min_torch,
+        torch_npu,
+        hardware,
+        unsafe,
+        select,
+        ignore,
+        exclude,
+        jobs,
+    )
+    if write_baseline is not None and (baseline or changed or diff_only or request.stdin):
+        raise Mistake("--write-baseline accepts the findings of whole files, and of all of them")
+    running.check_report(report)
+    run = running.run(_narrowed(request, changed), quiet)
+    if write_baseline is not None:
+        return _write_baseline(run, write_baseline)
+    run = _without_accepted(run, request, baseline, diff_only)
+    if add_ignores:
+        return _add_ignores(run, request)
+    _print_findings(run, output_format, statistics, verbose)
+    code = running.finish(run, report, True, verbose, wrote=False)
+    rewritable = sum(not site.accepted for site in run.report.having(Status.REWRITTEN))
+    pending = len(run.report.pending)
+    if not quiet:
+        from porter.display import plural
+
+        accepted = sum(site.accepted for site in run.report.sites)
+        known = f", {accepted} in the baseline" if accepted else ""
+        print(
+            f"{plural(rewritable, 'site')} to rewrite ([*]: `porter migrate` does), "
+            f"{pending} left for a person{known}.",
+            file=sys.stderr,
+        )
+    if code == OK and rewritable:
+        code = FINDINGS
+    return OK if exit_zero and code == FINDINGS else code
+
+
+def _narrowed(request: Request, revision: str | None) -> Request:
+    """The request for files that differ from a revision only."""
+    from dataclasses import replace
+
+    if revision is None:
+        return request
+    from porter import changed
+
+    if request.stdin is not None:
+        raise Mistake("--changed needs files, not standard input")
+    return replace(request, only=frozenset(changed.files(request.paths, revision)))
+
+
+def _without_accepted(run: Run, request: Request, path: Path | None, revision: str | None) -> Run:
+    """The run without what a baseline accepts and without lines that have not changed."""
+    from dataclasses import replace
+
+    if (path or revision) and request.stdin is not None:
+        raise Mistake("--baseline and --diff-only need files, not standard input")
+    report = run.report
+    if path is not None:
+        from porter import baseline
+
+        found = baseline.read(path)
+        applied = baseline.apply(report, found, *_seen_from(run, path, baseline.paths(found)))
+        report = applied.report
+        if applied.gone:
+            _save_baseline(path, applied.kept)
+            running.note(f"{path}: {applied.gone} accepted findings are gone and were taken out")
+    if revision is not None:
+        from porter.changed import only_changed_lines
+
+        report = only_changed_lines(report, run.base.joinpath, request.paths, revision)
+    return replace(run, report=report)
+
+
+def _write_baseline(run: Run, path: Path) -> int:
+    from porter import baseline
+
+    found = baseline.of(run.report, _seen_from(run, path)[0])
+    _save_baseline(path, found)
+    running.note(f"{path}: {sum(found.entries.values())} findings are accepted from now on")
+    return TROUBLE if run.report.failed else OK
+
+
+def _save_baseline(path: Path, found: Baseline) -> None:
+    from porter.baseline import as_json
+    from porter.writing import write_atomic
+
+    write_atomic(path, as_json(found).encode(), expected=None)
+
+
+def _add_ignores(run: Run, request: Request) -> int:
+    from porter.deliver import add_ignores
+    from porter.display import plural
+
+    if request.stdin is not None:
+        raise Mistake("--add-ignores needs files, not standard input")
+    silenced, left = add_ignores(run)
+    for path, reason in left.items():
+        running.error(f"{path}: {reason}", TROUBLE)
+    running.note(f"{plural(silenced, 'finding')} silenced by comments; say why behind each")
+    return TROUBLE if run.report.failed or left else OK
+
+
+def _seen_from(run: Run, path: Path, names: Iterable[str] = ()) -> tuple[str, set[str]]:
+    """The run's folder from that of a baseline, and which of its names are files not read."""
+    from porter.baseline import moved
+
+    folder = os.path.realpath(path.parent)
+    prefix = Path(os.path.relpath(os.path.realpath(run.base), folder)).as_posix()
+    read = {moved(prefix, file.path) for file in run.report.files}
+    return prefix, {n for n in names if n not in read and os.path.lexists(Path(folder, n))}
+
+
+def _print_findings(run: Run, form: Format, statistics: bool, verbose: bool) -> None:
+    from porter import display
+
+    catalog, ink = running.catalog(), display.Ink(sys.stdout)
+    sites = display.findings(run.report, everything=verbose)
+    if form is Format.JSON:
+        from porter.report import as_json
+
+        print(as_json(run.report), end="")
+        return
+    if form not in (Format.CONCISE, Format.FULL, Format.GITHUB):
+        from porter import reading
+        from porter.report import as_data
+
+        text = reading.shown(as_data(run.report), form.value, reading.prefix(run.base))
+        running.stdout(text.encode())
+        return
+    if statistics:
+        for line in display.statistics(sites, catalog):
+            print(line)
+        return
+    for site in sites:
+        path = (run.base / site.path).as_posix()
+        if form is Format.GITHUB:
+            print(display.github(site, path, catalog))
+        else:
+            show = display.full if form is Format.FULL else display.concise
+            print(show(site, path, catalog, ink))

@@ -1,0 +1,187 @@
+"""From options to a run, and from a run to summary, report and exit code.
+
+Exit codes: 0 nothing is left that a person must do, 1 findings are left, 2 usage, configuration,
+or a file that could not be read, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from porter.problem import Mistake
+from porter.targets import NAMES
+
+if TYPE_CHECKING:
+    from porter.catalog import Catalog
+    from porter.report import Report
+    from porter.runner import Request, Run
+
+OK, FINDINGS, TROUBLE, INTERRUPTED = 0, 1, 2, 130
+
+
+class Interrupted(Exception):
+    """The user pressed Ctrl-C; the option parser would swallow KeyboardInterrupt itself."""
+
+
+@contextlib.contextmanager
+def stoppable() -> Iterator[None]:
+    """Turn Ctrl-C into Interrupted, which the option parser lets through."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted from None
+
+
+def request(
+    paths: list[Path],
+    stdin_filename: str,
+    target: str | None,
+    min_torch: str | None,
+    torch_npu: str | None,
+    hardware: str | None,
+    unsafe: bool | None,
+    select: list[str] | None,
+    ignore: list[str] | None,
+    exclude: list[str] | None,
+    jobs: str,
+) -> Request:
+    """What to run: the configuration, and what the command line says instead."""
+    from dataclasses import replace
+
+    from porter import config
+    from porter.runner import Request
+
+    stdin = Path("-") in paths
+    if stdin and len(paths) > 1:
+        raise Mistake("- cannot be combined with other paths")
+    for path in paths if not stdin else ():
+        if not os.path.lexists(path):
+            raise Mistake(f"no such file or folder: {path}")
+    if target is not None and target not in NAMES:
+        known = ", ".join(NAMES)
+        raise Mistake(f"--target cannot be {target!r} (known: {known})")
+    settings = config.load([Path(stdin_filename)] if stdin else paths)
+    given: dict[str, object] = {
+        "target": target,
+        "min_torch": min_torch,
+        "torch_npu": torch_npu,
+        "hardware": hardware,
+        "unsafe": unsafe,
+        "select": _codes(select),
+        "ignore": _codes(ignore),
+    }
+    settings = replace(settings, **{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
+    if settings.torch_npu or settings.hardware:
+        from porter.support import validate
+        from porter.targets import Target
+
+        validate(Target(settings.target, torch_npu=settings.torch_npu, hardware=settings.hardware))
+    return Request(
+        paths=() if stdin else tuple(dict.fromkeys(paths)),
+        settings=settings,
+        exclude=tuple(exclude or ()),
+        jobs=_jobs(jobs),
+        stdin=sys.stdin.buffer.read() if stdin else None,
+        stdin_name=stdin_filename,
+    )
+
+
+def _codes(values: list[str] | None) -> tuple[str, ...] | None:
+    if values is None:
+        return None
+    return tuple(code.strip() for value in values for code in value.split(",") if code.strip())
+
+
+def _jobs(text: str) -> int:
+    if text == "auto":
+        return 0
+    if text.isdecimal() and int(text) > 0:
+        return int(text)
+    raise Mistake(f"--jobs cannot be {text!r}: a number from 1, or auto")
+
+
+def run(request: Request, quiet: bool) -> Run:
+    """Do what is asked, behind a progress bar, and print what the run notes."""
+    from porter import runner
+    from porter.display import Bar
+
+    bar = Bar(sys.stderr, quiet=quiet)
+    try:
+        with stoppable():
+            done = runner.run(request, bar)
+    finally:
+        bar.clear()
+    for text in done.notes:
+        note(text)
+    if not quiet:
+        note(f"min torch: {done.choice.text} ({done.choice.origin})")
+    if os.environ.get("PORTER_DEBUG"):
+        for trace in done.traces:
+            print(trace, end="", file=sys.stderr)
+    return done
+
+
+def finish(run: Run, report: Path | None, quiet: bool, verbose: bool, wrote: bool) -> int:
+    """Write the report, print the summary, and return the exit code."""
+    if report is not None:
+        from porter.reading import as_text
+        from porter.writing import write_atomic
+
+        write_atomic(report, as_text(run.report, report).encode(), expected=None)
+    if quiet:
+        for file in run.report.failed:
+            print(f"error: {(run.base / file.path).as_posix()}: {file.reason}", file=sys.stderr)
+    else:
+        from porter import display
+
+        prefix = "" if str(run.base) == "." else f"{run.base.as_posix()}/"
+        ink = display.Ink(sys.stderr)
+        for line in display.summary(
+            run.report, catalog(), prefix, ink, wrote=wrote, verbose=verbose
+        ):
+            print(line, file=sys.stderr)
+    return _code(run.report)
+
+
+def _code(report: Report) -> int:
+    if report.failed:
+        return TROUBLE
+    return FINDINGS if report.pending else OK
+
+
+def check_report(path: Path | None, option: str = "--report") -> None:
+    """Tell before a long run that its report could not be written."""
+    if path is None:
+        return
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise Mistake(f"{option}: {path} cannot be written: its folder must exist")
+
+
+def catalog() -> Catalog:
+    """All rules, those of installed packs included."""
+    from porter.catalog import load
+
+    return load()
+
+
+def note(text: str) -> None:
+    """Tell what is worth knowing, on standard error."""
+    print(f"note: {text}", file=sys.stderr)
+
+
+def error(text: str, code: int) -> int:
+    """Tell what went wrong, on standard error; returns the exit code."""
+    print(f"error: {text}", file=sys.stderr)
+    return code
+
+
+def stdout(data: bytes) -> None:
+    """Print bytes as they are: a patch or a file may hold any."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
