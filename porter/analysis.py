@@ -18,10 +18,11 @@ from porter.catalog import Catalog
 from porter.hunks import Hunk, compare
 from porter.module import NO_FACTS, ProjectFacts
 from porter.notebook import Notebook
+from porter.pool import DIED, Progress, Work, processes, spread
 from porter.project import Kind
 from porter.report import FileStatus, SiteReport
 from porter.rule import Category, Edit, Rule, Safety, Status
-from porter.source import SourceProblem, decode_python, decode_text
+from porter.source import UTF16, SourceProblem, decode_python, decode_text
 from porter.suppress import Suppressions
 from porter.syntax import LineIndex, SyntaxProblem, parse
 from porter.targets import Target
@@ -30,10 +31,8 @@ from porter.text_site import TextProblem
 
 #: Bytes of an unreadable file in which lines to look at are searched for.
 LOOKED_AT = 200_000
-UTF16 = (b"\xff\xfe", b"\xfe\xff")
-"""How files begin that Python cannot read but an editor may have written."""
-
-
+#: Below so many bytes to analyse, starting processes costs more than they save.
+SERIAL_BYTES = 600_000
 #: Lines before and after a site that a report shows, and how much of each.
 AROUND = 3
 WIDEST = 400
@@ -52,29 +51,7 @@ class Plan:
 
     def catalog(self, ignored: tuple[str, ...] = ()) -> Catalog:
         """The rules in force for a file that ignores these codes as well."""
-        return selected(self.select, self.ignore, ignored)
-
-
-_catalogs: dict[tuple[object, ...], Catalog] = {}
-
-
-def selected(
-    select: tuple[str, ...], ignore: tuple[str, ...], ignored: tuple[str, ...] = ()
-) -> Catalog:
-    """The rules selected, without the `ignored` ones; made once.
-
-    Raises:
-        CatalogProblem: a selected code matches no rule.
-    """
-    full = rules.load()
-    key = (id(full), select, ignore, ignored)
-    if key not in _catalogs:
-        chosen = full.select(select, ignore)
-        if ignored:
-            known = [c for c in ignored if any(r.code.startswith(c) for r in chosen.rules)]
-            chosen = chosen.select((), known) if known else chosen
-        _catalogs[key] = chosen
-    return _catalogs[key]
+        return rules.selected(self.select, self.ignore, ignored)
 
 
 @dataclass(frozen=True)
@@ -92,7 +69,10 @@ class Task:
 
 @dataclass(frozen=True)
 class FileResult:
-    """What became of one file; small, because it travels between processes."""
+    """What became of one file; small, because it travels between processes.
+
+    `digest` is the SHA-256 of the bytes that were analysed; empty if they were not.
+    """
 
     status: FileStatus
     reason: str = ""
@@ -102,6 +82,16 @@ class FileResult:
     suppressed: int = 0
     trace: str = ""
     hunks: tuple[Hunk, ...] = ()
+
+
+def analyse_all(
+    tasks: Sequence[Task], plan: Plan, jobs: int = 0, progress: Progress | None = None
+) -> list[FileResult]:
+    """Analyse files, in processes where that pays; results in the order of the tasks."""
+    plan.catalog()  # loaded here once, and so in every forked process
+    size = sum(task.size for task in tasks)
+    work = Work(analyse, plan, lambda task: failure(task, DIED))
+    return spread(work, tasks, processes(jobs, size, SERIAL_BYTES), progress)
 
 
 def analyse(task: Task, plan: Plan) -> FileResult:
@@ -241,7 +231,7 @@ def _result(
         outcome.problem,
         tuple(sites),
         after,
-        hashlib.sha256(data).hexdigest() if after is not None else "",
+        hashlib.sha256(data).hexdigest(),
         outcome.suppressed,
         hunks=hunks,
     )

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from porter.problem import Problem
 from porter.rule import Finding, Rule
+from porter.scan import Marker
 from porter.site import Site
 from porter.text_site import TextSite
 
@@ -54,10 +55,9 @@ class Catalog:
         return any(word in lower for word in self.text_words)
 
     @functools.cached_property
-    def marker(self) -> re.Pattern[bytes]:
+    def marker(self) -> Marker:
         """What a file must hold for any rule to look at it."""
-        patterns = sorted({p for _, family in self.families for p in family})
-        return re.compile(("|".join(patterns) or r"(?!)").encode())
+        return Marker.of(p for _, family in self.families for p in family)
 
     def serving(self, target: str) -> Catalog:
         """The catalog reduced to what serves one target."""
@@ -208,3 +208,25 @@ def collect(modules: Iterable[object]) -> Catalog:
 def load() -> Catalog:
     """The full catalog of this installation."""
     return collect(_modules())
+
+
+_catalogs: dict[tuple[object, ...], Catalog] = {}
+
+
+def selected(
+    select: tuple[str, ...], ignore: tuple[str, ...], ignored: tuple[str, ...] = ()
+) -> Catalog:
+    """The rules selected, without the `ignored` ones; made once.
+
+    Raises:
+        CatalogProblem: a selected code matches no rule.
+    """
+    full = load()
+    key = (id(full), select, ignore, ignored)
+    if key not in _catalogs:
+        chosen = full.select(select, ignore)
+        if ignored:
+            known = [c for c in ignored if any(r.code.startswith(c) for r in chosen.rules)]
+            chosen = chosen.select((), known) if known else chosen
+        _catalogs[key] = chosen
+    return _catalogs[key]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import ast
 import functools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +23,9 @@ from porter.syntax import SyntaxProblem
 
 #: How long a chain of modules may be that pass a name on.
 MAX_CHAIN = 6
+
+Reader = Callable[[int], bytes]
+"""Gives the bytes of a file by its index."""
 
 
 @dataclass(frozen=True)
@@ -94,10 +97,20 @@ class Signs:
     Args:
         exports: the file may bind a watched name at its top level.
         methods: the file may define a watched method.
+        words: without one of these no watched name can be bound; looked for first, being quick.
     """
 
     exports: re.Pattern[bytes]
     methods: re.Pattern[bytes]
+    words: tuple[bytes, ...]
+
+    def may_export(self, data: bytes) -> bool:
+        """Whether a file with these bytes may bind a watched name at its top level."""
+        return any(word in data for word in self.words) and bool(self.exports.search(data))
+
+    def may_define(self, data: bytes) -> bool:
+        """Whether a file with these bytes may define a watched method."""
+        return self.methods.search(data) is not None
 
     @classmethod
     def of(cls, catalog: Catalog) -> Signs:
@@ -106,7 +119,9 @@ class Signs:
         methods = "|".join(map(re.escape, catalog.methods)) or "(?!)"
         return cls(
             re.compile("|".join(exports).encode() or b"(?!)", re.MULTILINE),
-            re.compile(rf"\bdef\s+(?:{methods})\s*\(".encode()),
+            # Not "\\bdef": `re` jumps to a literal only if the pattern begins with it.
+            re.compile(rf"def\s+(?:{methods})\s*\(".encode()),
+            tuple({prefix.rpartition(".")[2].encode() for prefix in catalog.exported}),
         )
 
 
@@ -124,30 +139,32 @@ def _import_pattern(prefix: str) -> str:
 # Search -----------------------------------------------------------------------------------------
 
 
-def collect(places: Sequence[Place], data: Mapping[int, bytes], catalog: Catalog) -> Found:
+def collect(
+    places: Sequence[Place],
+    exporters: Sequence[int],
+    methods: Sequence[int],
+    read: Reader,
+    catalog: Catalog,
+) -> Found:
     """Search a project.
 
     Args:
-        places: its Python files and notebooks.
-        data: the bytes of those that can be read, by index in `places`.
+        places: its files.
+        exporters: those that may bind a watched name, by index in `places`.
+        methods: those that may define a watched method.
+        read: gives the bytes of a file by index; empty if it cannot be read.
         catalog: says which names and methods are watched.
     """
-    search = _Search(places, data, catalog)
-    signs = Signs.of(catalog)
-    exporters = [
-        i for i, b in data.items() if places[i].file.kind == "python" and signs.exports.search(b)
-    ]
+    search = _Search(places, read, catalog)
     search.follow(exporters)
-    methods = search.methods(
-        [i for i, b in data.items() if places[i].file.kind != "other" and signs.methods.search(b)]
-    )
+    found = search.methods(methods)
     imported: dict[str, frozenset[str]] = {}
     for i, names in search.imported.items():
         dotted = places[i].dotted
         imported[dotted] = imported.get(dotted, frozenset()) | names
     facts = ProjectFacts(
         exports=search.exports,
-        methods=methods,
+        methods=found,
         imported=imported,
         uncertain=frozenset(search.uncertain),
     )
@@ -159,7 +176,7 @@ class _Search:
     """The search under way; `exports` and `uncertain` are what `ProjectFacts` will hold."""
 
     places: Sequence[Place]
-    data: Mapping[int, bytes]
+    read: Reader
     catalog: Catalog
     exports: dict[str, dict[str, str]] = field(default_factory=dict)
     uncertain: set[str] = field(default_factory=set)
@@ -221,13 +238,11 @@ class _Search:
         named = re.compile(_any_word(names) + rb"|import\s*\(?\s*\*")
         placed = re.compile(_any_word(stems) + rb"|from\s+\.+\s+import")
         wanted = set(exporters)
+        readers = (i for i, where in enumerate(self.places) if where.file.kind != "other")
         return [
             i
-            for i, data in self.data.items()
-            if self.places[i].file.kind != "other"
-            and named.search(data)
-            and placed.search(data)
-            and self._uses(i, wanted)
+            for i in readers
+            if named.search(data := self.read(i)) and placed.search(data) and self._uses(i, wanted)
         ]
 
     def _uses(self, index: int, wanted: set[int]) -> bool:
@@ -290,7 +305,7 @@ class _Search:
             else ProjectFacts(exports=self.exports, uncertain=frozenset(self.uncertain))
         )
         try:
-            return Module(text_of(where.file, self.data[index]), where.shown, where.dotted, facts)
+            return Module(text_of(where.file, self.read(index)), where.shown, where.dotted, facts)
         except (SourceProblem, SyntaxProblem):
             return None
 

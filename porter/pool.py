@@ -1,6 +1,6 @@
-"""Analysis of many files, in several processes where that pays.
+"""Work on many items, in several processes where that pays.
 
-The results do not depend on the number of processes. A worker that dies costs only the file that
+The results do not depend on the number of processes. A worker that dies costs only the item that
 it died of.
 """
 
@@ -13,61 +13,75 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
+from typing import Any, Generic, TypeVar
 
-from porter.analysis import FileResult, Plan, Task, analyse, failure
+Item = TypeVar("Item")
+State = TypeVar("State")
+Result = TypeVar("Result")
 
 Progress = Callable[[int, int], None]
-"""Called with the number of files done and of all files."""
+"""Called with the number of items done and of all items."""
 
-#: Below so many bytes to analyse, starting processes costs more than they save.
-SERIAL_BYTES = 600_000
+DIED = "the process that read it died; it may need too much memory"
+"""What to say of an item that no worker survives."""
+
 _CHUNK = 16
 
 
-def analyse_all(
-    tasks: Sequence[Task], plan: Plan, jobs: int = 0, progress: Progress | None = None
-) -> list[FileResult]:
-    """Analyse files, in processes where that pays; results in the order of the tasks."""
-    results: dict[int, FileResult] = {}
-    tick = _Tick(results, len(tasks), progress)
-    jobs = _jobs(tasks, jobs)
-    plan.catalog()  # loaded here once, and so in every forked process
-    if jobs == 1:
-        for index, task in enumerate(tasks):
-            results[index] = analyse(task, plan)
-            tick()
+@dataclass(frozen=True)
+class Work(Generic[Item, State, Result]):
+    """What is done with each item.
+
+    Args:
+        do: a function of a module (workers find it by its name); it should not raise.
+        state: what all items share; handed to each worker once.
+        died: the result of an item that no worker survives.
+        chunk: the most items that are handed to a worker at once.
+    """
+
+    do: Callable[[Item, State], Result]
+    state: State
+    died: Callable[[Item], Result]
+    chunk: int = _CHUNK
+
+
+def spread(
+    work: Work[Item, State, Result],
+    items: Sequence[Item],
+    jobs: int,
+    progress: Progress | None = None,
+) -> list[Result]:
+    """Do the work, in `jobs` processes at most; results in the order of the items."""
+    run = _Spread(work, items, progress)
+    jobs = min(jobs, len(items))
+    if jobs <= 1:
+        run.here()
     else:
-        chunks = _chunks(len(tasks), jobs)
-        lost = _pooled(tasks, plan, chunks, jobs, results, tick)
-        # One worker died and took the others' work with it: find out which file it was.
+        lost = run.pooled(run.chunks(jobs), jobs)
+        # One worker died and took the others' work with it: find out which item it was.
         for chunk in lost:
-            for again in _pooled(tasks, plan, [chunk], 1, results, tick):
+            for again in run.pooled([chunk], 1):
                 for index in again:
-                    if _pooled(tasks, plan, [[index]], 1, results, tick):
-                        reason = "the process that read it died; it may need too much memory"
-                        results[index] = failure(tasks[index], reason)
-    return [results[index] for index in range(len(tasks))]
+                    if run.pooled([[index]], 1):
+                        run.results[index] = work.died(items[index])
+    return [run.results[index] for index in range(len(items))]
 
 
-@dataclass
-class _Tick:
-    results: Mapping[int, FileResult]
-    total: int
-    progress: Progress | None
+def processes(jobs: int, size: int, serial: int) -> int:
+    """How many processes to use.
 
-    def __call__(self) -> None:
-        if self.progress is not None:
-            self.progress(len(self.results), self.total)
-
-
-def _jobs(tasks: Sequence[Task], jobs: int) -> int:
-    if jobs == 0:
-        if sum(task.size for task in tasks) < SERIAL_BYTES:
-            return 1
-        jobs = min(_processors(), 61)  # the most that Windows can wait for
-    return max(1, min(jobs, len(tasks)))
+    Args:
+        jobs: as asked for; 0 leaves the choice.
+        size: bytes to work on.
+        serial: below so many, starting processes costs more than they save.
+    """
+    if jobs:
+        return jobs
+    if size < serial:
+        return 1
+    return min(_processors(), 61)  # the most that Windows can wait for
 
 
 def _processors() -> int:
@@ -76,62 +90,82 @@ def _processors() -> int:
     return os.cpu_count() or 1
 
 
-def _chunks(count: int, jobs: int) -> list[list[int]]:
-    size = max(1, min(_CHUNK, count // (jobs * 4)))
-    indexes = iter(range(count))
-    return list(iter(lambda: list(islice(indexes, size)), []))
+@dataclass
+class _Spread(Generic[Item, State, Result]):
+    """The work under way; results by index."""
 
+    work: Work[Item, State, Result]
+    items: Sequence[Item]
+    progress: Progress | None
+    results: dict[int, Result] = field(default_factory=dict)
 
-def _pooled(
-    tasks: Sequence[Task],
-    plan: Plan,
-    chunks: Sequence[list[int]],
-    jobs: int,
-    results: dict[int, FileResult],
-    tick: Callable[[], None],
-) -> list[list[int]]:
-    """Fill `results`; return the chunks that were lost because a worker died."""
-    # A forked worker has the rules loaded; all are forked before the pool starts a thread.
-    method = "fork" if sys.platform == "linux" else "spawn"
-    pool = ProcessPoolExecutor(
-        jobs, multiprocessing.get_context(method), initializer=_start, initargs=(plan,)
-    )
-    lost: list[list[int]] = []
-    try:
-        waiting: dict[Future[list[FileResult]], list[int]] = {}
-        for chunk in chunks:
-            try:
-                waiting[pool.submit(_work, [tasks[i] for i in chunk])] = chunk
-            except BrokenProcessPool:
-                lost.append(chunk)
-        while waiting:
-            done, _ = wait(waiting, return_when=FIRST_COMPLETED)
-            for future in done:
-                chunk = waiting.pop(future)
+    def here(self) -> None:
+        """Do all in this process."""
+        for index, item in enumerate(self.items):
+            self.results[index] = self.work.do(item, self.work.state)
+            self._tick()
+
+    def chunks(self, jobs: int) -> list[list[int]]:
+        count = len(self.items)
+        size = max(1, min(self.work.chunk, count // (jobs * 4)))
+        indexes = iter(range(count))
+        return list(iter(lambda: list(islice(indexes, size)), []))
+
+    def pooled(self, chunks: Sequence[list[int]], jobs: int) -> list[list[int]]:
+        """Fill `results`; return the chunks that were lost because a worker died."""
+        # A forked worker has the rules loaded; all are forked before the pool starts a thread.
+        method = "fork" if sys.platform == "linux" else "spawn"
+        pool = ProcessPoolExecutor(
+            jobs,
+            multiprocessing.get_context(method),
+            initializer=_start,
+            initargs=(self.work.do, self.work.state),
+        )
+        lost: list[list[int]] = []
+        try:
+            waiting: dict[Future[list[Result]], list[int]] = {}
+            for chunk in chunks:
                 try:
-                    results.update(zip(chunk, future.result(), strict=True))
+                    waiting[pool.submit(_do, [self.items[i] for i in chunk])] = chunk
                 except BrokenProcessPool:
                     lost.append(chunk)
-            tick()
-        pool.shutdown()
-    except BaseException:  # Ctrl-C above all: nothing has been written yet
-        pool.shutdown(wait=False, cancel_futures=True)
-        for child in multiprocessing.active_children():
-            child.terminate()
-        raise
-    return sorted(lost)
+            while waiting:
+                self._collect(waiting, lost)
+            pool.shutdown()
+        except BaseException:  # Ctrl-C above all: nothing has been written yet
+            pool.shutdown(wait=False, cancel_futures=True)
+            for child in multiprocessing.active_children():
+                child.terminate()
+            raise
+        return sorted(lost)
+
+    def _collect(
+        self, waiting: dict[Future[list[Result]], list[int]], lost: list[list[int]]
+    ) -> None:
+        done, _ = wait(waiting, return_when=FIRST_COMPLETED)
+        for future in done:
+            chunk = waiting.pop(future)
+            try:
+                self.results.update(zip(chunk, future.result(), strict=True))
+            except BrokenProcessPool:
+                lost.append(chunk)
+        self._tick()
+
+    def _tick(self) -> None:
+        if self.progress is not None:
+            self.progress(len(self.results), len(self.items))
 
 
-_plan: Plan | None = None
+# In a worker ------------------------------------------------------------------------------------
+
+_given: Mapping[str, Any] = {}
 
 
-def _start(plan: Plan) -> None:
-    global _plan
-    _plan = plan
+def _start(do: Callable[[Any, Any], Any], state: object) -> None:
+    global _given
+    _given = {"do": do, "state": state}
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
 
 
-def _work(tasks: list[Task]) -> list[FileResult]:
-    if _plan is None:
-        raise RuntimeError("the worker was not started with a plan")
-    return [analyse(task, _plan) for task in tasks]
+def _do(items: list[Any]) -> list[Any]:
+    return [_given["do"](item, _given["state"]) for item in items]

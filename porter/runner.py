@@ -8,30 +8,23 @@ from __future__ import annotations
 
 import functools
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from porter import catalog as rules
-from porter import facts, git, native, own, requirements
-from porter.analysis import UTF16, FileResult, Plan, Task, failure, said, selected
-from porter.catalog import Catalog
+from porter import facts, git, native, own, requirements, survey
+from porter.analysis import FileResult, Plan, Task, analyse_all, failure, said
+from porter.catalog import Catalog, selected
 from porter.config import Settings
-from porter.pool import Progress, analyse_all
+from porter.pool import Progress
 from porter.project import InputFile, Kind, Patterns, Skipped, UsageProblem, discover
 from porter.provenance import Provenance, tables
 from porter.report import FileReport, FileStatus, Report, SiteReport, assemble
 from porter.rule import Status
-from porter.scan import may_match
+from porter.survey import Look, Seen, View
 from porter.targets import Target
 from porter.text import wants
-from porter.text_site import kind_of
-
-#: How a line of a notebook begins that IPython gives to the shell.
-_COMMAND = re.compile(rb"(?:\"|\\n)\s*[!%]")
-#: Bytes of files kept in memory between the first look and the search across files.
-KEPT_BYTES = 200_000_000
 
 
 @dataclass(frozen=True)
@@ -89,38 +82,6 @@ class Run:
     traces: tuple[str, ...] = ()
 
 
-@dataclass
-class _Bytes(Mapping[int, bytes]):
-    """The bytes of files by index; read again from the disk where they would fill the memory."""
-
-    files: Sequence[InputFile]
-    sizes: dict[int, int] = field(default_factory=dict)
-    kept: dict[int, bytes] = field(default_factory=dict)
-    total: int = 0
-
-    def add(self, index: int, data: bytes) -> None:
-        self.sizes[index] = len(data)
-        if self.total + len(data) <= KEPT_BYTES:
-            self.kept[index] = data
-            self.total += len(data)
-
-    def __getitem__(self, index: int) -> bytes:
-        if index in self.kept:
-            return self.kept[index]
-        if index not in self.sizes:
-            raise KeyError(index)
-        try:
-            return self.files[index].path.read_bytes()
-        except OSError:
-            return b""
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self.sizes)
-
-    def __len__(self) -> int:
-        return len(self.sizes)
-
-
 def run(request: Request, progress: Progress | None = None) -> Run:
     """Look at everything the request names. Nothing is written.
 
@@ -141,8 +102,17 @@ def run(request: Request, progress: Progress | None = None) -> Run:
         surroundings = [*others, *surroundings]
     everything = [*files, *surroundings]
     places = [facts.place(file, _relative(file, base)) for file in everything]
-    data, results = _read(request, places, len(files), progress)
-    found = facts.collect(places, data, catalog)
+    sources = _Sources(places, request.stdin)
+    seen = [sources.seen(index) for index in range(len(places))]
+    view = View(settings.select, settings.ignore, settings.target)
+    looks = survey.look(seen, view, request.jobs, progress)
+    found = facts.collect(
+        places,
+        [i for i, look in enumerate(looks) if look.exports],
+        [i for i, look in enumerate(looks) if look.methods],
+        sources.read,
+        catalog,
+    )
     plan = Plan(
         Target(
             settings.target,
@@ -154,20 +124,23 @@ def run(request: Request, progress: Progress | None = None) -> Run:
         settings.ignore,
         settings.unsafe,
         found.facts,
-        _callers(places[: len(files)], data),
+        _callers(places[: len(files)], looks, sources),
     )
     ignored = _Ignored(settings)
-    serving = catalog.serving(settings.target)
+    results = {
+        index: failure(_task(places[index], 0, (), None), look.problem)
+        for index, look in enumerate(looks[: len(files)])
+        if look.problem
+    }
     tasks = {
-        index: _task(places[index], data.sizes[index], ignored, request.stdin)
-        for index in range(len(files))
-        if index in data.sizes
-        and (index in found.needed or _concerns(files[index], data[index], serving))
+        index: _task(places[index], look.size, ignored.codes(files[index].path), request.stdin)
+        for index, look in enumerate(looks[: len(files)])
+        if not look.problem and (look.concerns or index in found.needed)
     }
     analysed = analyse_all(list(tasks.values()), plan, request.jobs, progress)
     results.update(zip(tasks, analysed, strict=True))
     sites = [site for result in results.values() for site in result.sites]
-    relies = any(b"torch.accelerator" in data[i] for i in data if i < len(files))
+    relies = any(look.agnostic for look in looks[: len(files)])
     if relies or any(site.status is Status.REWRITTEN for site in sites):
         sites += _too_low(choice, base, catalog, ignored)
     files_said = [_file(places[i].shown, results.get(i)) for i in range(len(files))]
@@ -190,17 +163,38 @@ def run(request: Request, progress: Progress | None = None) -> Run:
     )
 
 
-def _callers(places: Sequence[facts.Place], data: Mapping[int, bytes]) -> dict[str, list[str]]:
+@dataclass(frozen=True)
+class _Sources:
+    """The bytes of files, read anew each time: all of a large project would fill the memory."""
+
+    places: Sequence[facts.Place]
+    stdin: bytes | None
+
+    def seen(self, index: int) -> Seen:
+        return Seen.of(self.places[index], self.stdin if index == 0 else None)
+
+    def read(self, index: int) -> bytes:
+        if index == 0 and self.stdin is not None:
+            return self.stdin
+        try:
+            return self.places[index].file.path.read_bytes()
+        except OSError:
+            return b""
+
+
+def _callers(
+    places: Sequence[facts.Place], looks: Sequence[Look], sources: _Sources
+) -> dict[str, list[str]]:
     """Where Python files call what C++ files of the run bind."""
     names: list[str] = []
-    for index, where in enumerate(places):
-        if index in data and kind_of(where.shown) == "native" and b"m.def" in data[index]:
-            bound = native.exports(data[index].decode("utf-8", "replace"))
+    for index in range(len(places)):
+        if looks[index].binds:
+            bound = native.exports(sources.read(index).decode("utf-8", "replace"))
             names += [export.name for export in bound]
     python = (
-        (where.shown, data[index])
+        (where.shown, sources.read(index))
         for index, where in enumerate(places)
-        if index in data and where.file.kind == "python"
+        if where.file.kind == "python"
     )
     return dict(native.callers(names, python)) if names else {}
 
@@ -216,9 +210,8 @@ def _provenance(settings: Settings, choice: requirements.Choice, catalog: Catalo
     )
 
 
-def _task(where: facts.Place, size: int, ignored: _Ignored, stdin: bytes | None) -> Task:
+def _task(where: facts.Place, size: int, codes: tuple[str, ...], stdin: bytes | None) -> Task:
     file = where.file
-    codes = ignored.codes(file.path)
     return Task(str(file.path), where.shown, file.kind, where.dotted, size, codes, stdin)
 
 
@@ -322,42 +315,6 @@ def _neighbours(path: Path) -> list[Path]:
 
 def _holds(outer: str, inner: str) -> bool:
     return inner == outer or inner.startswith(outer.rstrip(os.sep) + os.sep)
-
-
-def _concerns(file: InputFile, data: bytes, catalog: Catalog) -> bool:
-    """Whether rules may find anything in the file, or it must be reported as unreadable."""
-    if file.kind == "other" and wants(rules.load(), file.relative):
-        data = data.replace(b"\0", b"") if data.startswith(UTF16) else data
-        return own.MADE.match(data) is None and catalog.may_concern(data)
-    if data.startswith(UTF16):
-        return True
-    if file.kind == "notebook":  # its bytes are JSON: what looks like a comment need not be one
-        commands = _COMMAND.search(data) is not None and catalog.may_concern(data)
-        return commands or catalog.marker.search(data) is not None
-    return own.COMMENT.search(data) is not None or may_match(data, catalog.marker)
-
-
-def _read(
-    request: Request, places: Sequence[facts.Place], own_files: int, progress: Progress | None
-) -> tuple[_Bytes, dict[int, FileResult]]:
-    """The bytes of all files, and a failure for each of the run's own that cannot be read."""
-    data = _Bytes([where.file for where in places])
-    problems: dict[int, FileResult] = {}
-    for index, where in enumerate(places):
-        file = where.file
-        if request.stdin is not None and index == 0:
-            data.add(0, request.stdin)
-            continue
-        try:
-            data.add(index, file.path.read_bytes())
-        except OSError as problem:
-            if index < own_files:
-                task = Task(str(file.path), where.shown, file.kind, "")
-                reason = f"cannot be read: {problem.strerror or problem}"
-                problems[index] = failure(task, reason)
-        if progress is not None and index % 200 == 0:
-            progress(0, own_files)
-    return data, problems
 
 
 @dataclass

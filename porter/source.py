@@ -16,6 +16,9 @@ _NEWLINE = re.compile(rb"\r\n|\r|\n")
 _DEFAULT = "utf-8"
 _HEAD = 1000  # characters in which to look for the coding line once more
 
+UTF16 = (b"\xff\xfe", b"\xfe\xff")
+"""How files begin that Python cannot read but an editor may have written."""
+
 
 class SourceProblem(Exception):
     """A file that cannot be read or written back faithfully; ``message`` is one line.

@@ -35,7 +35,7 @@ from ._match import (
     type_expression,
 )
 
-MARKERS = ("[Cc]uda", "CUDA")
+MARKERS = ("cuda", "Cuda", "CUDA")
 EXPORTED = ("torch.cuda",)
 METHODS = ("cuda", "is_cuda")
 

@@ -204,9 +204,11 @@ def _markers() -> tuple[str, ...]:
     tops = sorted({re.escape(n.partition(".")[0]) for n in by_import()})
     used = sorted({n.rpartition(".")[2] for n in by_use()} - {"nms", "Trainer", "Fabric"})
     return (
-        rf"(?:from|import)[ \t][^\n#;]*\b(?:{'|'.join(tops)})\b",
-        rf"\b(?:{'|'.join(used)}|ops\.nms)\b",
-        r"\b(?:pytorch_lightning|lightning)\b",
+        rf"from[ \t]+(?:{'|'.join(tops)})\b",
+        rf"import[ \t][^\n#;]*\b(?:{'|'.join(tops)})\b",
+        *used,
+        r"ops\.nms\b",
+        "lightning",
         r"torchvision\.ops",
     )
 

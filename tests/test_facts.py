@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from porter import catalog, config, engine, runner
-from porter.facts import Found, collect, place
+from porter.facts import Found, Signs, collect, place
 from porter.project import discover
 from porter.targets import Target
 
@@ -22,8 +22,12 @@ def search(root: Path, **files: str) -> tuple[Found, dict[str, int]]:
         path.write_text(text)
     found = discover([root]).files
     places = [place(f, f.relative) for f in found]
-    data = {i: f.path.read_bytes() for i, f in enumerate(found)}
-    return collect(places, data, CATALOG), {f.relative: i for i, f in enumerate(found)}
+    data = [f.path.read_bytes() for f in found]
+    signs = Signs.of(CATALOG)
+    exporters = [i for i, text in enumerate(data) if signs.may_export(text)]
+    methods = [i for i, text in enumerate(data) if signs.may_define(text)]
+    facts = collect(places, exporters, methods, data.__getitem__, CATALOG)
+    return facts, {f.relative: i for i, f in enumerate(found)}
 
 
 def package(root: Path, *names: str) -> None:

@@ -16,9 +16,8 @@ from pathlib import Path
 import pytest
 
 from porter import catalog, pool, runner
-from porter.analysis import Plan, Task, analyse
+from porter.analysis import Plan, Task, analyse, analyse_all
 from porter.config import Settings
-from porter.pool import analyse_all
 from porter.report import FileStatus, as_json
 from porter.rule import Check, Finding, Rule, Status
 from porter.runner import Request, run

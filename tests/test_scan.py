@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from porter.scan import may_match
+from porter.scan import Marker, may_match
 
-MARKER = re.compile(rb"cuda")
+MARKER = Marker.of(["cuda"])
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_agrees_with_the_tokenizer() -> None:
     checked = 0
     for file in files:
         data = file.read_bytes()
-        marker = re.compile(rb"\bself\b")
+        marker = Marker.of([r"\bself\b"])
         expected = False
         for token in tokenize.tokenize(io.BytesIO(data).readline):
             if token.type == tokenize.COMMENT or token.string[:3] in ('"""', "'''"):
