@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from porter.commands import check, migrate, query, rehearse, report, rules
+from porter.commands import check, clean, migrate, query, rehearse, report, rules
 from porter.commands.running import FINDINGS, INTERRUPTED, OK, TROUBLE, Interrupted, error
 from porter.problem import Problem
 
@@ -101,3 +101,4 @@ app.command(
     context_settings={"allow_extra_args": True, "allow_interspersed_args": False},
 )(rehearse.rehearse_)
 app.command("query")(query.query_)
+app.command("clean")(clean.clean)

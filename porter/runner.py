@@ -9,12 +9,13 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from porter import cache, facts, git, native, own, requirements, survey
 from porter import catalog as rules
-from porter import facts, git, native, own, requirements, survey
 from porter.analysis import FileResult, Plan, Task, analyse_all, failure, said
+from porter.cache import Cache
 from porter.catalog import Catalog, selected
 from porter.config import Settings
 from porter.pool import Progress
@@ -40,6 +41,7 @@ class Request:
         stdin_name: the path they stand for.
         only: real paths of the files to report on; the others are read for what they tell of
             these. None reports on all.
+        cache: use what earlier runs found out, and keep what this one does.
     """
 
     paths: tuple[Path, ...]
@@ -49,6 +51,7 @@ class Request:
     stdin: bytes | None = None
     stdin_name: str = "stdin.py"
     only: frozenset[str] | None = None
+    cache: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ class Run:
 
 
 def run(request: Request, progress: Progress | None = None) -> Run:
-    """Look at everything the request names. Nothing is written.
+    """Look at everything the request names. Nothing is written, but for porter's own cache.
 
     Raises:
         UsageProblem: a path does not exist, or a version or code is malformed.
@@ -92,31 +95,14 @@ def run(request: Request, progress: Progress | None = None) -> Run:
     """
     settings = request.settings
     catalog = selected(settings.select, settings.ignore)
-    files, skipped, notes = _inputs(request, catalog)
-    base = _base(request)
-    choice = _choice(request)
-    surroundings = _surroundings(request, files)
-    if request.only is not None:
-        others = [f for f in files if os.path.realpath(f.path) not in request.only]
-        files = [f for f in files if os.path.realpath(f.path) in request.only]
-        surroundings = [*others, *surroundings]
-    everything = [*files, *surroundings]
-    places = [facts.place(file, _relative(file, base)) for file in everything]
-    sources = _Sources(places, request.stdin)
-    seen = [sources.seen(index) for index in range(len(places))]
-    view = View(settings.select, settings.ignore, settings.target)
-    looks = survey.look(seen, view, request.jobs, progress)
-    found = facts.collect(
-        places,
-        [i for i, look in enumerate(looks) if look.exports],
-        [i for i, look in enumerate(looks) if look.methods],
-        sources.read,
-        catalog,
-    )
+    inputs = _gathered(request, catalog)
+    kept = _cache(request, catalog, inputs)
+    looks = _looks(request, inputs, kept, progress)
+    found, callers = _across(inputs, looks, kept, catalog)
     plan = Plan(
         Target(
             settings.target,
-            choice.version,
+            inputs.choice.version,
             torch_npu=settings.torch_npu,
             hardware=settings.hardware,
         ),
@@ -124,56 +110,44 @@ def run(request: Request, progress: Progress | None = None) -> Run:
         settings.ignore,
         settings.unsafe,
         found.facts,
-        _callers(places[: len(files)], looks, sources),
+        callers,
     )
-    ignored = _Ignored(settings)
-    results = {
-        index: failure(_task(places[index], 0, (), None), look.problem)
-        for index, look in enumerate(looks[: len(files)])
-        if look.problem
-    }
-    tasks = {
-        index: _task(places[index], look.size, ignored.codes(files[index].path), request.stdin)
-        for index, look in enumerate(looks[: len(files)])
-        if not look.problem and (look.concerns or index in found.needed)
-    }
-    analysed = analyse_all(list(tasks.values()), plan, request.jobs, progress)
-    results.update(zip(tasks, analysed, strict=True))
-    sites = [site for result in results.values() for site in result.sites]
-    relies = any(look.agnostic for look in looks[: len(files)])
-    if relies or any(site.status is Status.REWRITTEN for site in sites):
-        sites += _too_low(choice, base, catalog, ignored)
-    files_said = [_file(places[i].shown, results.get(i)) for i in range(len(files))]
-    files_said += [FileReport(s.relative, FileStatus.SKIPPED, s.reason) for s in skipped]
-    silenced = sum(result.suppressed for result in results.values())
-    return Run(
-        assemble(
-            settings.target,
-            choice.text,
-            sites,
-            files_said,
-            silenced,
-            _provenance(settings, choice, catalog),
-        ),
-        tuple(_changed(files, places, results)),
-        base,
-        choice,
-        notes,
-        tuple(result.trace for result in results.values() if result.trace),
-    )
+    results = _results(request, inputs, looks, found, plan, kept, progress)
+    kept.cache.save()
+    return _outcome(request, inputs, looks, results, catalog)
 
 
 @dataclass(frozen=True)
-class _Sources:
-    """The bytes of files, read anew each time: all of a large project would fill the memory."""
+class _Inputs:
+    """What a run reads.
+
+    Args:
+        places: its own files first, then those that only tell about these.
+        own: the number of the former.
+        skipped: what was left out, and why.
+        notes: remarks for the user.
+        base: the folder that shown paths are relative to.
+        choice: the torch version to support.
+        stdin: what is read instead of the first file.
+    """
 
     places: Sequence[facts.Place]
+    own: int
+    skipped: tuple[Skipped, ...]
+    notes: tuple[str, ...]
+    base: Path
+    choice: requirements.Choice
     stdin: bytes | None
 
-    def seen(self, index: int) -> Seen:
-        return Seen.of(self.places[index], self.stdin if index == 0 else None)
+    def seen(self) -> list[Seen]:
+        """The files as the first look takes them."""
+        return [
+            Seen.of(where, self.stdin if index == 0 else None)
+            for index, where in enumerate(self.places)
+        ]
 
     def read(self, index: int) -> bytes:
+        """The bytes of a file, read anew: all of a large project would fill the memory."""
         if index == 0 and self.stdin is not None:
             return self.stdin
         try:
@@ -182,17 +156,160 @@ class _Sources:
             return b""
 
 
-def _callers(
-    places: Sequence[facts.Place], looks: Sequence[Look], sources: _Sources
-) -> dict[str, list[str]]:
-    """Where Python files call what C++ files of the run bind."""
+def _gathered(request: Request, catalog: Catalog) -> _Inputs:
+    files, skipped, notes = _inputs(request, catalog)
+    base = _base(request)
+    choice = _choice(request)
+    surroundings = _surroundings(request, files)
+    if request.only is not None:
+        others = [f for f in files if os.path.realpath(f.path) not in request.only]
+        files = [f for f in files if os.path.realpath(f.path) in request.only]
+        surroundings = [*others, *surroundings]
+    places = [facts.place(file, _relative(file, base)) for file in (*files, *surroundings)]
+    return _Inputs(places, len(files), skipped, notes, base, choice, request.stdin)
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """What earlier runs of the same kind found out; `key` is what all of it depends on."""
+
+    cache: Cache
+    key: bytes
+
+
+def _cache(request: Request, catalog: Catalog, inputs: _Inputs) -> _Kept:
+    if not request.cache:
+        return _Kept(Cache(), b"")
+    settings = request.settings
+    identity = (
+        os.path.realpath(inputs.base),
+        [os.path.realpath(path) for path in request.paths],
+        request.stdin_name if request.stdin is not None else "",
+        settings.target,
+        settings.unsafe,
+        settings.select,
+        settings.ignore,
+    )
+    modules = {found.check.__module__ for found in catalog.rules}
+    return _Kept(cache.opened(identity), cache.installation(modules))
+
+
+def _looks(request: Request, inputs: _Inputs, kept: _Kept, progress: Progress | None) -> list[Look]:
+    """The first look at every file; what is known of the same bytes is not looked for again."""
+    settings, seen = request.settings, inputs.seen()
+    view = View(settings.select, settings.ignore, settings.target)
+    name = cache.key("looks", kept.key, view)
+    known: dict[tuple[str, str], Look] = kept.cache.get(name) or {}
+    looks: list[Look | None] = [None] * len(seen)
+    if known:
+        for index, file in enumerate(seen):
+            before = known.get((file.shown, file.kind))
+            if before is not None and survey.digest(file) == before.digest:
+                looks[index] = before
+    fresh = [index for index, found in enumerate(looks) if found is None]
+    if fresh:
+        new = survey.look([seen[i] for i in fresh], view, request.jobs, progress)
+        for index, found in zip(fresh, new, strict=True):
+            looks[index] = found
+    done = [found for found in looks if found is not None]
+    table = {(f.shown, f.kind): k for f, k in zip(seen, done, strict=True) if not k.problem}
+    if table != known:
+        kept.cache.put(name, table)
+    return done
+
+
+def _across(
+    inputs: _Inputs, looks: Sequence[Look], kept: _Kept, catalog: Catalog
+) -> tuple[facts.Found, dict[str, list[str]]]:
+    """What files tell about each other: passed on names, and callers of C++ functions."""
+    listed = [(p.shown, p.file.kind, p.dotted, p.names) for p in inputs.places]
+    name = cache.key("across", kept.key, inputs.own, listed, [k.digest for k in looks])
+    before: tuple[facts.Found, dict[str, list[str]]] | None = kept.cache.get(name)
+    if before is not None:
+        return before
+    found = facts.collect(
+        inputs.places,
+        [i for i, look in enumerate(looks) if look.exports],
+        [i for i, look in enumerate(looks) if look.methods],
+        inputs.read,
+        catalog,
+    )
+    callers = _callers(inputs, looks)
+    kept.cache.put(name, (found, callers))
+    return found, callers
+
+
+def _results(
+    request: Request,
+    inputs: _Inputs,
+    looks: Sequence[Look],
+    found: facts.Found,
+    plan: Plan,
+    kept: _Kept,
+    progress: Progress | None,
+) -> dict[int, FileResult]:
+    """What became of each file that had to be analysed or cannot be read."""
+    ignored = _Ignored(request.settings)
+    depends = cache.key(kept.key, plan)
+    results: dict[int, FileResult] = {}
+    tasks: dict[int, tuple[bytes, Task]] = {}
+    for index, seen in enumerate(looks[: inputs.own]):
+        where = inputs.places[index]
+        codes = ignored.codes(where.file.path)
+        task = _task(where, seen.size, codes, inputs.stdin if index == 0 else None)
+        if seen.problem:
+            results[index] = failure(task, seen.problem)
+        elif seen.concerns or index in found.needed:
+            name = cache.key("result", depends, seen.digest, replace(task, data=None))
+            before = kept.cache.get(name)
+            if before is not None:
+                results[index] = before
+            else:
+                tasks[index] = (name, task)
+    analysed = analyse_all([task for _, task in tasks.values()], plan, request.jobs, progress)
+    for (index, (name, _)), result in zip(tasks.items(), analysed, strict=True):
+        results[index] = result
+        if result.digest == looks[index].digest.hex() and not result.trace:
+            kept.cache.put(name, result)
+    return results
+
+
+def _outcome(
+    request: Request,
+    inputs: _Inputs,
+    looks: Sequence[Look],
+    results: Mapping[int, FileResult],
+    catalog: Catalog,
+) -> Run:
+    settings, choice, places = request.settings, inputs.choice, inputs.places[: inputs.own]
+    sites = [site for result in results.values() for site in result.sites]
+    relies = any(seen.agnostic for seen in looks[: inputs.own])
+    if relies or any(site.status is Status.REWRITTEN for site in sites):
+        sites += _too_low(choice, inputs.base, catalog, _Ignored(settings))
+    files = [_file(where.shown, results.get(i)) for i, where in enumerate(places)]
+    files += [FileReport(s.relative, FileStatus.SKIPPED, s.reason) for s in inputs.skipped]
+    silenced = sum(result.suppressed for result in results.values())
+    made_with = _provenance(settings, choice, catalog)
+    return Run(
+        assemble(settings.target, choice.text, sites, files, silenced, made_with),
+        tuple(_changed(places, results)),
+        inputs.base,
+        choice,
+        inputs.notes,
+        tuple(result.trace for result in results.values() if result.trace),
+    )
+
+
+def _callers(inputs: _Inputs, looks: Sequence[Look]) -> dict[str, list[str]]:
+    """Where Python files of the run call what its C++ files bind."""
+    places = inputs.places[: inputs.own]
     names: list[str] = []
     for index in range(len(places)):
         if looks[index].binds:
-            bound = native.exports(sources.read(index).decode("utf-8", "replace"))
+            bound = native.exports(inputs.read(index).decode("utf-8", "replace"))
             names += [export.name for export in bound]
     python = (
-        (where.shown, sources.read(index))
+        (where.shown, inputs.read(index))
         for index, where in enumerate(places)
         if where.file.kind == "python"
     )
@@ -221,13 +338,11 @@ def _file(shown: str, result: FileResult | None) -> FileReport:
     return FileReport(shown, result.status, result.reason, result.hunks)
 
 
-def _changed(
-    files: Sequence[InputFile], places: Sequence[facts.Place], results: Mapping[int, FileResult]
-) -> Iterator[Changed]:
+def _changed(places: Sequence[facts.Place], results: Mapping[int, FileResult]) -> Iterator[Changed]:
     for index in sorted(results, key=lambda i: places[i].shown):
-        result = results[index]
+        result, where = results[index], places[index]
         if result.after is not None:
-            yield Changed(files[index], places[index].shown, result.after, result.digest)
+            yield Changed(where.file, where.shown, result.after, result.digest)
 
 
 def _inputs(

@@ -16,6 +16,7 @@ from porter.commands.options import (
     Ignore,
     Jobs,
     MinTorch,
+    NoCache,
     Paths,
     Quiet,
     ReportFile,
@@ -63,6 +64,7 @@ def migrate(
     report: ReportFile = None,
     stdin_filename: StdinName = "stdin.py",
     jobs: Jobs = "auto",
+    no_cache: NoCache = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> int:
@@ -81,6 +83,7 @@ def migrate(
         ignore,
         exclude,
         jobs,
+        no_cache,
     )
     if output is not None and request.stdin is not None:
         raise Mistake("--output needs files, not standard input")

@@ -110,5 +110,8 @@ StdinName = Annotated[
     str, typer.Option("--stdin-filename", metavar="PATH", help="The path that - stands for.")
 ]
 Jobs = Annotated[str, typer.Option("-j", "--jobs", metavar="N|auto", help="Number of processes.")]
+NoCache = Annotated[
+    bool, typer.Option("--no-cache", help="Neither use nor keep what earlier runs found out.")
+]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print results and errors only.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Name every place.")]

@@ -49,6 +49,7 @@ def request(
     ignore: list[str] | None,
     exclude: list[str] | None,
     jobs: str,
+    no_cache: bool = False,
 ) -> Request:
     """What to run: the configuration, and what the command line says instead."""
     from dataclasses import replace
@@ -88,6 +89,7 @@ def request(
         jobs=_jobs(jobs),
         stdin=sys.stdin.buffer.read() if stdin else None,
         stdin_name=stdin_filename,
+        cache=not no_cache,
     )
 
 
