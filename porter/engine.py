@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import sys
 import warnings
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -16,7 +17,7 @@ from porter.catalog import Catalog
 from porter.edit import Claims, Span, apply
 from porter.imports import add_imports, edit_imports
 from porter.module import NO_FACTS, Module, ProjectFacts
-from porter.rule import Category, Finding, Rule, Safety, Status
+from porter.rule import QUIET, Category, Finding, Rule, Safety, Status
 from porter.shared import Placement, place
 from porter.site import Site
 from porter.suppress import Suppressions
@@ -316,6 +317,8 @@ def settle_guards(findings: list[Finding], module: Module, unsafe: bool) -> list
     Opening such a branch to another device would run code there that cannot work.
     """
     result = list(findings)
+    order = sorted(range(len(findings)), key=lambda i: findings[i].start)
+    starts = [findings[i].start for i in order]
     for position, guard in enumerate(findings):
         if not _applies(guard, unsafe):
             continue
@@ -326,14 +329,14 @@ def settle_guards(findings: list[Finding], module: Module, unsafe: bool) -> list
         if guard.guards is None:
             continue
         low, high = guard.guards
-        inside = [i for i, f in enumerate(result) if low <= f.start < high]
+        inside = sorted(order[bisect_left(starts, low) : bisect_left(starts, high)])
         if not inside or not _only_native(inside, result, module, guard.guards):
             continue
         result[position] = _left_alone(guard, "guards code for this device alone, left as it is")
         branch = any(True for _ in _simple_statements(module, guard.guards))
         for i in inside:
             found = result[i]
-            if branch or found.category is Category.INFORMATION or found.rewrites:
+            if branch or found.category in QUIET or found.rewrites:
                 result[i] = _left_alone(found, found.reason)
             else:
                 # A value is needed on every device; whether the other one serves is a question.
@@ -473,21 +476,30 @@ def _compile_problem(before: str, after: str) -> str:
 def _settled(module: Module, first: _Pass) -> Iterator[Settled]:
     accepted = {id(f): Status.REWRITTEN for f in (*first.accepted, *first.refused)}
     everything = [*first.accepted, *first.refused, *first.left]
+    spans = sorted(first.spans, key=lambda span: span.start)
+    starts = [span.start for span in spans]
     for finding in sorted(everything, key=lambda f: (f.start, f.end, f.rule)):
         status = accepted.get(id(finding))
         if status is None:
-            silent = finding.category is Category.INFORMATION
+            silent = finding.category in QUIET
             status = Status.INFORMATION if silent else Status.LEFT
-        yield _settle(module, finding, status, first.spans)
+        low, high = _lines(module, finding)
+        near = spans[bisect_left(starts, low) : bisect_right(starts, high)]
+        yield _settle(module, finding, status, near)
+
+
+def _lines(module: Module, finding: Finding) -> tuple[int, int]:
+    """Where the lines begin and end that a finding and its edits stand on."""
+    low = module.index.line_start(module.index.position(finding.start)[0])
+    high = _line_end(module.text, max([finding.end, *(e.end for e in finding.edits)]))
+    return min([low, *(e.start for e in finding.edits)]), high
 
 
 def _settle(
     module: Module, finding: Finding, status: Status, spans: Sequence[Span] = ()
 ) -> Settled:
     line, column = module.index.position(finding.start)
-    low = module.index.line_start(line)
-    high = _line_end(module.text, max([finding.end, *(e.end for e in finding.edits)]))
-    low = min([low, *(e.start for e in finding.edits)])
+    low, high = _lines(module, finding)
     before = module.text[low:high]
     after = ""
     if status is Status.REWRITTEN:

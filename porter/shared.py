@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import bisect
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -65,16 +66,49 @@ def _owner(module: Module, offset: int, level: str) -> ast.AST:
     """The function whose body holds `offset`, or the module."""
     if level == "module":
         return module.tree
-    best: Any = module.tree
-    size = len(module.text) + 1
-    for scope in module.root.descendants():
-        node: Any = scope.node
-        if scope.kind != "function":
-            continue
-        start, end = module.start(node.body[0]), module.end(node)
-        if start <= offset < end and end - start < size:
-            best, size = node, end - start
-    return best  # type: ignore[no-any-return]
+    if "bodies" not in module.memo:
+        module.memo["bodies"] = _Bodies.of(module)
+    bodies: _Bodies = module.memo["bodies"]
+    return bodies.around(offset) or module.tree
+
+
+@dataclass(frozen=True)
+class _Bodies:
+    """Where the bodies of functions are, by start; they nest and never overlap otherwise.
+
+    Args:
+        starts: where each begins.
+        ends: where each ends.
+        outer: which one each lies in; -1 for none.
+        nodes: the functions.
+    """
+
+    starts: list[int]
+    ends: list[int]
+    outer: list[int]
+    nodes: list[ast.AST]
+
+    @classmethod
+    def of(cls, module: Module) -> _Bodies:
+        functions = (s.node for s in module.root.descendants() if s.kind == "function")
+        spans = sorted(
+            ((module.start(f.body[0]), module.end(f), f) for f in functions), key=lambda s: s[:2]
+        )
+        outer: list[int] = []
+        around: list[int] = []
+        for index, (start, _, _) in enumerate(spans):
+            while around and spans[around[-1]][1] <= start:
+                around.pop()
+            outer.append(around[-1] if around else -1)
+            around.append(index)
+        return cls([s[0] for s in spans], [s[1] for s in spans], outer, [s[2] for s in spans])
+
+    def around(self, offset: int) -> ast.AST | None:
+        """The innermost function whose body holds the offset."""
+        index = bisect.bisect_right(self.starts, offset) - 1
+        while index >= 0 and self.ends[index] <= offset:
+            index = self.outer[index]
+        return self.nodes[index] if index >= 0 else None
 
 
 def _assign(module: Module, group: _Group, placement: Placement) -> str:

@@ -352,15 +352,24 @@ def device_in_scope(site: Site) -> DeviceValue | None:
     module = site.module
     current: Scope | None = site.scope
     while current is not None:
-        for name, bindings in current.bindings.items():
-            if not DEVICE_NAME.search(name) or site.scope.owner(name) is not current:
-                continue
-            if len(bindings) == 1 and bindings[0].kind == "assign":
-                kind = classify(bindings[0].value, module)
-                if kind and _reaches(bindings[0], current, site):
-                    return DeviceValue(name, kind)
+        for name, binding, kind in _devices(module, current):
+            if site.scope.owner(name) is current and _reaches(binding, current, site):
+                return DeviceValue(name, kind)
         current = current.parent
     return _self_device(site) or _helper(site)
+
+
+def _devices(module: Module, scope: Scope) -> list[tuple[str, Binding, str]]:
+    """The variables of a scope that hold a device, each with what kind of value it is."""
+    known: dict[int, list[tuple[str, Binding, str]]] = module.memo.setdefault("devices", {})
+    if id(scope) not in known:
+        known[id(scope)] = [
+            (name, bindings[0], kind)
+            for name, bindings in scope.bindings.items()
+            if DEVICE_NAME.search(name) and len(bindings) == 1 and bindings[0].kind == "assign"
+            if (kind := classify(bindings[0].value, module))
+        ]
+    return known[id(scope)]
 
 
 def _reaches(binding: Binding, owner: Scope, site: Site) -> bool:
@@ -390,14 +399,32 @@ def _helper(site: Site) -> DeviceValue | None:
     """The project's own way to a device: `accelerator.device`, `get_device()`."""
     current: Scope | None = site.scope
     while current is not None:
-        for name, bindings in current.bindings.items():
-            if len(bindings) != 1 or site.scope.owner(name) is not current:
-                continue
-            found = _helper_value(site, name, bindings[0], current)
-            if found is not None:
-                return found
+        for name, binding in _helpers(site.module, current):
+            if site.scope.owner(name) is current:
+                found = _helper_value(site, name, binding, current)
+                if found is not None:
+                    return found
         current = current.parent
     return None
+
+
+def _helpers(module: Module, scope: Scope) -> list[tuple[str, Binding]]:
+    """The names of a scope that may lead to a device: results of calls, and functions."""
+    known: dict[int, list[tuple[str, Binding]]] = module.memo.setdefault("ways to a device", {})
+    if id(scope) not in known:
+        known[id(scope)] = [
+            (name, bindings[0])
+            for name, bindings in scope.bindings.items()
+            if len(bindings) == 1 and _may_lead_to_device(module, name, bindings[0])
+        ]
+    return known[id(scope)]
+
+
+def _may_lead_to_device(module: Module, name: str, binding: Binding) -> bool:
+    if isinstance(binding.value, ast.Call):
+        known = ("accelerate.Accelerator", ACCELERATOR)
+        return binding.kind == "assign" and module.name_of(binding.value.func) in known
+    return isinstance(binding.node, ast.FunctionDef) and bool(DEVICE_NAME.search(name))
 
 
 def _helper_value(site: Site, name: str, binding: Binding, owner: Scope) -> DeviceValue | None:

@@ -452,9 +452,13 @@ def _own_method(site: Site) -> str:
             return "self"
         if isinstance(receiver, ast.Call) and module.segment(receiver.func) == "super":
             return ""
-    classes = [
-        s.node for s in module.root.descendants() if s.kind == "class" and _defines(s.node, "cuda")
-    ]
+    if "moves" not in module.memo:
+        module.memo["moves"] = [
+            s.node
+            for s in module.root.descendants()
+            if s.kind == "class" and _defines(s.node, "cuda")
+        ]
+    classes: list[ast.AST] = module.memo["moves"]
     for node in classes:
         if _instance_of(module, receiver, node):
             return "self"
