@@ -74,7 +74,7 @@ def migrate_sample(target: str) -> int:
 
 def test(options: "list[str]") -> int:
     """Run the tests; they hold the linter and the type checker too."""
-    install("dev", ["-e", ".[dev]"])
+    install("dev", ["-e", ".[dev,docs]"])
     if not install("torch", [TORCH, "numpy>=1.26,<3"], optional=True):
         say(f"{TORCH} cannot be installed here: the tests that need torch are skipped")
     return subprocess.run([PYTHON, "-m", "pytest", "-n", "2", *options], check=False).returncode

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -23,11 +23,11 @@ from porter.project import Kind
 from porter.report import FileStatus, SiteReport
 from porter.rule import Category, Edit, Rule, Safety, Status
 from porter.source import UTF16, SourceProblem, decode_python, decode_text
-from porter.suppress import Suppressions
+from porter.suppress import Suppressions, mention
 from porter.syntax import LineIndex, SyntaxProblem, parse
 from porter.targets import Target
 from porter.text import analyse_text, wants
-from porter.text_site import TextProblem
+from porter.text_site import TextFile, TextProblem
 
 #: Bytes of an unreadable file in which lines to look at are searched for.
 LOOKED_AT = 200_000
@@ -125,28 +125,42 @@ def analyse(task: Task, plan: Plan) -> FileResult:
 
 def _analysed(task: Task, plan: Plan, text: str) -> tuple[engine.Outcome, list[SiteReport]]:
     catalog = plan.catalog(task.ignored)
-    outcome = engine.analyse(
-        text,
-        catalog,
-        plan.target,
-        path=task.shown,
-        dotted=task.dotted,
-        unsafe=plan.unsafe,
-        facts=plan.facts,
-    )
+
+    def analysed(unsafe: bool) -> engine.Outcome:
+        return engine.analyse(
+            text,
+            catalog,
+            plan.target,
+            path=task.shown,
+            dotted=task.dotted,
+            unsafe=unsafe,
+            facts=plan.facts,
+        )
+
+    outcome = analysed(plan.unsafe)
     lines = re.split(r"\r\n|\r|\n", text)
-    sites = [_around(_site(task, settled), lines) for settled in outcome.settled]
-    suppressions = Suppressions.read(text)
-    blanket = catalog.get(own.BLANKET)
-    if blanket is not None:
-        for line in suppressions.malformed:
-            comment = lines[line - 1]
-            sites.append(said(
-                task.shown, blanket, line, comment.index("#") + 1, comment,
-                "names no rule, so it hides nothing; write `# porter: ignore[CODE] reason`",
-            ))  # fmt: skip
-    sites += _unused(task, plan, suppressions, outcome, lines)
+    sites = [_around(s, lines) for s in _sites(task, outcome, lambda: analysed(True))]
+    sites += _comments(task, plan, Suppressions.read(text), outcome, lines)
     return outcome, sites
+
+
+def _comments(
+    task: Task,
+    plan: Plan,
+    suppressions: Suppressions,
+    outcome: engine.Outcome,
+    lines: Sequence[str],
+) -> Iterator[SiteReport]:
+    """Comments that hide nothing, because they name no rule or none that found something."""
+    blanket = plan.catalog(task.ignored).get(own.BLANKET)
+    for line in suppressions.malformed if blanket is not None else ():
+        comment = lines[line - 1]
+        at = mention(comment)
+        mark = "//" if comment.startswith("//", at) else "#"
+        why = f"names no rule, so it hides nothing; write `{mark} porter: ignore[CODE] reason`"
+        if blanket is not None:
+            yield said(task.shown, blanket, line, at + 1, comment, why)
+    yield from _unused(task, plan, suppressions, outcome, lines)
 
 
 def _unused(
@@ -169,8 +183,7 @@ def _unused(
         if (named and not looked_for) or (comment.foreign and not named):
             continue
         why = "silences nothing here" if named else "is the code of no rule"
-        text = lines[comment.line - 1]
-        column = text.index("#") + 1
+        text, column = lines[comment.line - 1], comment.column + 1
         yield said(task.shown, unused, comment.line, column, text, f"{code} {why}; take it out")
 
 
@@ -182,23 +195,53 @@ def _around(site: SiteReport, lines: Sequence[str]) -> SiteReport:
     return replace(site, snippet=tuple(cut), snippet_start=start)
 
 
-def _site(task: Task, settled: engine.Settled) -> SiteReport:
+def _sites(
+    task: Task, outcome: engine.Outcome, unsafe: Callable[[], engine.Outcome]
+) -> list[SiteReport]:
+    """The sites of a file, with what `--unsafe` would write where a rewrite awaits approval."""
+    waiting = any(
+        s.status is Status.LEFT and s.finding.safety is Safety.UNSAFE for s in outcome.settled
+    )
+    approved = {
+        (s.finding.rule, s.line, s.column): s
+        for s in (unsafe().settled if waiting else ())
+        if s.status is Status.REWRITTEN
+    }
+    return [
+        _site(task, s, approved.get((s.finding.rule, s.line, s.column)), tried=True)
+        for s in outcome.settled
+    ]
+
+
+def _site(
+    task: Task,
+    settled: engine.Settled,
+    proposed: engine.Settled | None = None,
+    *,
+    tried: bool = False,
+) -> SiteReport:
+    """One site; `tried` says that `proposed` tells whether `--unsafe` would rewrite it."""
     finding = settled.finding
-    reason = finding.reason
-    if settled.status is Status.LEFT and finding.safety is Safety.UNSAFE:
+    reason, safety = finding.reason, finding.safety
+    waits = settled.status is Status.LEFT and safety is Safety.UNSAFE
+    if waits and tried and proposed is None:
+        safety = Safety.MANUAL  # what stands around it keeps it from being rewritten at all
+    elif waits:
         reason = f"{reason or 'not certain to keep the behaviour'} (--unsafe rewrites it)"
+    proposed = proposed if waits else None
     return SiteReport(
         path=task.shown,
         line=settled.line,
         column=settled.column,
         rule=finding.rule,
         status=settled.status,
-        safety=finding.safety,
+        safety=safety,
         category=finding.category or Category.MANDATORY,
         effort=finding.effort or 0,
         symbol=finding.symbol,
-        before=settled.before,
+        before=proposed.before if proposed else settled.before,
         after=settled.after,
+        proposed=proposed.after if proposed else "",
         reason=reason,
     )
 
@@ -260,21 +303,28 @@ def _other(task: Task, plan: Plan, data: bytes) -> FileResult:
         if data.startswith(UTF16):
             raise SourceProblem("is UTF-16; save it as UTF-8")
         source = decode_text(task.shown, data)
-        outcome = analyse_text(
-            source.text,
-            catalog,
-            plan.target,
-            task.shown,
-            unsafe=plan.unsafe,
-            callers=plan.callers,
-        )
+
+        def analysed(unsafe: bool) -> engine.Outcome:
+            return analyse_text(
+                source.text,
+                catalog,
+                plan.target,
+                task.shown,
+                unsafe=unsafe,
+                callers=plan.callers,
+            )
+
+        outcome = analysed(plan.unsafe)
+        found = _sites(task, outcome, lambda: analysed(True))
     except SourceProblem as problem:
         named = re.match(r"line (\d+): ", problem.message)
         return _not_read(task, catalog, data, problem.message, int(named[1]) if named else 1)
     except TextProblem as problem:
         return _not_read(task, catalog, data, problem.message, problem.line)
     lines = re.split(r"\r\n|\r|\n", source.text)
-    sites = [_around(_site(task, settled), lines) for settled in outcome.settled]
+    sites = [_around(site, lines) for site in found]
+    silence = Suppressions.read_file(TextFile(source.text, task.shown))
+    sites += _comments(task, plan, silence, outcome, lines)
     after = source.encode(outcome.text) if outcome.text != source.text else None
     return _result(outcome, sites, data, after, compare(source.text, outcome.text))
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -111,8 +111,27 @@ def of(report: Report, prefix: str) -> Baseline:
     return Baseline(report.target, counts)
 
 
+@dataclass(frozen=True)
+class Bounds:
+    """Findings about files that are asked for one thing, also where a run does not read them.
+
+    Args:
+        rule: the only rule that speaks of these files then.
+        paths: of the files, relative to the baseline's folder.
+        waiting: findings that hold and were not reported this time.
+    """
+
+    rule: str
+    paths: Collection[str]
+    waiting: Sequence[SiteReport] = ()
+
+
 def apply(
-    report: Report, baseline: Baseline, prefix: str, present: Collection[str] = ()
+    report: Report,
+    baseline: Baseline,
+    prefix: str,
+    present: Collection[str] = (),
+    bounds: Bounds | None = None,
 ) -> Applied:
     """Mark the findings that a baseline accepts, and drop from it what is gone.
 
@@ -122,6 +141,7 @@ def apply(
         prefix: the report's folder, relative to that of the baseline.
         present: paths of the baseline that exist though this run did not read them. Their entries
             stay, as do those of rules that were not in force and of files that failed.
+        bounds: what is known of the project's requirements, whatever this run read.
 
     Raises:
         BaselineProblem: the baseline is about another target.
@@ -150,8 +170,14 @@ def apply(
     marked = replace(report, sites=tuple(sites))
     known = set(report.provenance.rules)
     kept = {}
+    waiting = Counter(_key(site, prefix) for site in bounds.waiting) if bounds else Counter()
     for key, count in baseline.entries.items():
         path, rule, _ = key
+        if bounds and rule == bounds.rule and path in bounds.paths and rule in known:
+            here = max(count - left[key], min(count, waiting[key]))
+            if here:
+                kept[key] = here
+            continue
         sure = path in read_ or (path not in failed and path not in present)
         here = count - left[key] if sure and (rule in known or not known) else count
         if here:

@@ -7,7 +7,7 @@ import importlib
 import importlib.metadata
 import pkgutil
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from porter.problem import Problem
@@ -39,6 +39,9 @@ class Catalog:
         reviews: functions (Site, Finding) -> Finding that see every rewrite before it is accepted.
         text_words: what a file other than Python must hold for any rule to look at it, lower case.
         text_reviews: functions (TextSite, Finding) -> Finding for findings in such files.
+        on_request: rules that run only if a prefix with two digits selects them: the codes of a
+            module, the targets it serves and its byte patterns.
+        on_lines: as `families`, but by the product line for which they count.
     """
 
     rules: tuple[Rule, ...]
@@ -48,6 +51,8 @@ class Catalog:
     reviews: tuple[Review, ...] = ()
     text_words: tuple[bytes, ...] = ()
     text_reviews: tuple[TextReview, ...] = ()
+    on_request: tuple[tuple[frozenset[str], frozenset[str], tuple[str, ...]], ...] = ()
+    on_lines: tuple[tuple[frozenset[str], Mapping[str, tuple[str, ...]]], ...] = ()
 
     def may_concern(self, data: bytes) -> bool:
         """Whether rules for files other than Python may find anything in these bytes."""
@@ -59,10 +64,11 @@ class Catalog:
         """What a file must hold for any rule to look at it."""
         return Marker.of(p for _, family in self.families for p in family)
 
-    def serving(self, target: str) -> Catalog:
-        """The catalog reduced to what serves one target."""
+    def serving(self, target: str, line: str = "") -> Catalog:
+        """The catalog reduced to what serves one target, and one product line of it if chosen."""
         rules = tuple(r for r in self.rules if target in r.targets)
-        families = tuple(f for f in self.families if target in f[0])
+        lines = ((served, markers.get(line, ())) for served, markers in self.on_lines)
+        families = tuple(f for f in (*self.families, *lines) if target in f[0])
         return replace(self, rules=rules, families=families)
 
     @functools.cached_property
@@ -116,10 +122,15 @@ class Catalog:
                 raise CatalogProblem(
                     f"no rule has a code that starts with {prefix!r}; see `porter rules`"
                 )
+        asked = tuple(p.upper() for p in select if sum(c.isdigit() for c in p) > 1)
+        silent = {c for codes, *_ in self.on_request for c in codes if not c.startswith(asked)}
         chosen = tuple(
-            r for r in self.rules if _best(r.code, select or ("ALL",)) > _best(r.code, ignore)
+            r
+            for r in self.rules
+            if r.code not in silent and _best(r.code, select or ("ALL",)) > _best(r.code, ignore)
         )
-        return replace(self, rules=chosen)
+        heard = tuple((t, m) for codes, t, m in self.on_request if not codes <= silent)
+        return replace(self, rules=chosen, families=(*self.families, *heard), on_request=())
 
 
 def _best(code: str, prefixes: Sequence[str]) -> int:
@@ -162,7 +173,9 @@ def collect(modules: Iterable[object]) -> Catalog:
     """Build a catalog from modules that hold `Rule` objects.
 
     A module may also hold MARKERS (byte patterns), EXPORTED, METHODS, REVIEWS and, for
-    files other than Python, TEXT_WORDS (lower case) and TEXT_REVIEWS.
+    files other than Python, TEXT_WORDS (lower case) and TEXT_REVIEWS. ON_REQUEST = True keeps its
+    rules out of a run unless their codes are selected; LINE_MARKERS are MARKERS by the
+    product line of the target for which they count.
 
     Raises:
         CatalogProblem: two rules share a code or name, or a code is malformed.
@@ -175,10 +188,18 @@ def collect(modules: Iterable[object]) -> Catalog:
     reviews: list[Review] = []
     text_words: list[str] = []
     text_reviews: list[TextReview] = []
+    on_request: list[tuple[frozenset[str], frozenset[str], tuple[str, ...]]] = []
+    on_lines: list[tuple[frozenset[str], Mapping[str, tuple[str, ...]]]] = []
     for module in modules:
         own = [v for v in vars(module).values() if isinstance(v, Rule)]
         served = frozenset(t for r in own for t in r.targets)
-        families.append((served, tuple(getattr(module, "MARKERS", ()))))
+        family = (served, tuple(getattr(module, "MARKERS", ())))
+        if getattr(module, "ON_REQUEST", False):
+            on_request.append((frozenset(r.code for r in own), *family))
+        else:
+            families.append(family)
+        if hasattr(module, "LINE_MARKERS"):
+            on_lines.append((served, module.LINE_MARKERS))
         exported += getattr(module, "EXPORTED", ())
         methods += getattr(module, "METHODS", ())
         reviews += getattr(module, "REVIEWS", ())
@@ -201,6 +222,8 @@ def collect(modules: Iterable[object]) -> Catalog:
         tuple(reviews),
         tuple(word.encode() for word in dict.fromkeys(text_words)),
         tuple(text_reviews),
+        tuple(on_request),
+        tuple(on_lines),
     )
 
 
@@ -227,6 +250,7 @@ def selected(
         chosen = full.select(select, ignore)
         if ignored:
             known = [c for c in ignored if any(r.code.startswith(c) for r in chosen.rules)]
-            chosen = chosen.select((), known) if known else chosen
+            left = tuple(r for r in chosen.rules if not r.code.startswith(tuple(known)))
+            chosen = replace(chosen, rules=left)
         _catalogs[key] = chosen
     return _catalogs[key]

@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from porter.commands import check, clean, migrate, query, rehearse, report, rules
+from porter.commands import check, clean, migrate, onnx, query, rehearse, report, rules
 from porter.commands.running import FINDINGS, INTERRUPTED, OK, TROUBLE, Interrupted, error
 from porter.problem import Problem
 
@@ -100,5 +100,6 @@ app.command(
     # What follows the first word belongs to the command that is rehearsed.
     context_settings={"allow_extra_args": True, "allow_interspersed_args": False},
 )(rehearse.rehearse_)
+app.add_typer(onnx.app)
 app.command("query")(query.query_)
 app.command("clean")(clean.clean)

@@ -10,8 +10,9 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from porter.display import visible
 from porter.output import view
-from porter.output.markdown import LIMIT, code_span, escape
+from porter.output.markdown import LIMIT, code_span, escape, prose
 from porter.problem import Problem
 from porter.score import readiness_text
 
@@ -128,7 +129,8 @@ def as_text(found: Comparison) -> str:
         if sites:
             lines += ["", f"{title}:"]
             lines += [
-                f"  {s['path']}:{view.place(s)}: {s['rule']} {view.message(data, s)}" for s in sites
+                visible(f"  {s['path']}:{view.place(s)}: {s['rule']} {view.message(data, s)}")
+                for s in sites
             ]
     return "\n".join(lines) + "\n"
 
@@ -170,7 +172,7 @@ def _section(title: str, rows: Sequence[str], size: int) -> tuple[str, int]:
 
 def _row(data: Data, site: Data) -> str:
     where = code_span(f"{site['path']}:{view.place(site)}")
-    return f"| {where} | {site['rule']} | {escape(view.message(data, site)[:300])} |\n"
+    return f"| {where} | {site['rule']} | {prose(view.message(data, site)[:300])} |\n"
 
 
 def _sentence(found: Comparison) -> str:

@@ -5,15 +5,19 @@ The closest such file at or above the given path counts, up to the top of its re
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from porter.problem import Problem
 from porter.targets import NAMES, version
+
+if TYPE_CHECKING:
+    from porter.onnx.spec import Model
 
 if sys.version_info >= (3, 11):
     import tomllib as tomllib
@@ -43,10 +47,12 @@ class Settings:
         select: code prefixes in force; empty means all.
         ignore: code prefixes not in force.
         exclude: patterns as in a .gitignore of files to leave out.
+        force_exclude: leave out excluded files also where the command line names them.
         unsafe: apply unsafe rewrites too.
         torch_npu: version of torch_npu that API findings are for; empty takes the newest known.
         hardware: product line that API findings are for; empty names no line.
         per_file_ignores: (pattern, code prefixes), as `ignore` for matching files.
+        onnx: the models that `porter onnx check` checks.
         source: the file; None for the built-in settings.
     """
 
@@ -55,10 +61,12 @@ class Settings:
     select: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    force_exclude: bool = False
     unsafe: bool = False
     torch_npu: str = ""
     hardware: str = ""
     per_file_ignores: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    onnx: tuple[Model, ...] = ()
     source: Path | None = None
 
     @property
@@ -90,11 +98,26 @@ def _closest(path: Path) -> Path | None:
         if own.is_file():
             return own
         shared = folder / SHARED_FILE
-        if shared.is_file() and "porter" in read_toml(shared).get("tool", {}):
+        if shared.is_file() and _configures(shared):
             return shared
         if (folder / ".git").exists():
             return None
     return None
+
+
+def _configures(shared: Path) -> bool:
+    """Whether a pyproject.toml has settings of porter.
+
+    Raises:
+        ConfigProblem: it names porter, but is malformed; any other is just a file of the project.
+    """
+    try:
+        return "porter" in read_toml(shared).get("tool", {})
+    except ConfigProblem:
+        with contextlib.suppress(OSError):
+            if b"porter" in shared.read_bytes():
+                raise
+        return False
 
 
 def read(source: Path) -> Settings:
@@ -210,6 +233,17 @@ def _patterns(value: Any) -> tuple[tuple[str, tuple[str, ...]], ...]:
         raise _Wrong(f"of a pattern {problem}") from None
 
 
+def _models(value: Any) -> tuple[Model, ...]:
+    from porter.onnx.spec import SpecProblem, from_tables
+
+    if not isinstance(value, list):
+        raise _Wrong(f"must be tables, [[tool.porter.onnx]], not {_kind(value)}")
+    try:
+        return from_tables(value)
+    except SpecProblem as problem:
+        raise _Wrong(str(problem)) from None
+
+
 def _kind(value: Any) -> str:
     for kind, name in _KINDS:
         if isinstance(value, kind):
@@ -232,8 +266,10 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "select": _texts,
     "ignore": _texts,
     "exclude": _texts,
+    "force-exclude": _flag,
     "unsafe": _flag,
     "torch-npu": _text,
     "hardware": _text,
     "per-file-ignores": _patterns,
+    "onnx": _models,
 }

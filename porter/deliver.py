@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from porter import git, ignores, own
+from porter import comments, git, ignores, own
 from porter.display import findings
+from porter.notebook import Notebook
 from porter.patch import unified
 from porter.report import SiteReport
 from porter.runner import Changed, Run
-from porter.source import SourceProblem, decode_python
+from porter.source import SourceProblem, decode_python, decode_text
+from porter.text_site import TextFile
 from porter.writing import Change, Copied, WriteProblem, copy_tree, undo_patch, write_atomic
 
 _CHANGED = "changed on disk during the run; left alone"
@@ -149,33 +151,68 @@ def add_ignores(run: Run) -> tuple[int, dict[str, str]]:
             groups.setdefault(site.path, []).append(site)
     done, left = 0, {}
     for path, sites in groups.items():
-        problem = _silence(run.base / path, sites)
+        silenced, problem = _silence(run.base / path, path, sites)
+        done += silenced
         if problem:
             left[shown(run, path)] = problem
-        else:
-            done += len(sites)
     return done, left
 
 
-def _silence(path: Path, sites: Sequence[SiteReport]) -> str:
-    """Write comments into one file; returns why that failed."""
-    if path.suffix.lower() not in (".py", ".pyi", ".pyw"):
-        return "comments of porter silence findings in Python files only; use per-file-ignores"
+_UNCERTAIN = "a comment cannot be added with certainty; use a baseline or per-file-ignores"
+
+
+def _silence(path: Path, relative: str, sites: Sequence[SiteReport]) -> tuple[int, str]:
+    """Write comments into one file; returns how many findings they silence, and why not more."""
+    language = comments.language(relative)
+    try:
+        data = path.read_bytes()
+        if language == "notebook":
+            return _silence_cells(path, data, sites)
+        if language != "python" and not comments.mark(TextFile("", relative)):
+            return 0, "this format has no comments; use a baseline or per-file-ignores"
+        source = (decode_python if language == "python" else decode_text)(str(path), data)
+        text = ignores.add(source.text, _by_line(sites), relative)
+        if text is None:
+            return 0, _UNCERTAIN
+        write_atomic(path, source.encode(text), expected=data)
+    except OSError as problem:
+        return 0, f"cannot be read: {problem.strerror or problem}"
+    except (SourceProblem, WriteProblem) as problem:
+        return 0, problem.message.removeprefix(f"{path}: ")
+    return len(sites), ""
+
+
+def _by_line(sites: Iterable[SiteReport]) -> dict[int, set[str]]:
     wanted: dict[int, set[str]] = {}
     for site in sites:
         wanted.setdefault(site.line, set()).add(site.rule)
-    try:
-        data = path.read_bytes()
-        source = decode_python(str(path), data)
-        text = ignores.add(source.text, wanted)
-        if text is None:
-            return "a comment cannot be added with certainty; use a baseline or per-file-ignores"
-        write_atomic(path, source.encode(text), expected=data)
-    except OSError as problem:
-        return f"cannot be read: {problem.strerror or problem}"
-    except (SourceProblem, WriteProblem) as problem:
-        return problem.message.removeprefix(f"{path}: ")
-    return ""
+    return wanted
+
+
+def _silence_cells(path: Path, data: bytes, sites: Sequence[SiteReport]) -> tuple[int, str]:
+    """The same for a notebook: comments in its Python cells."""
+    from porter.syntax import LineIndex, parse
+
+    notebook = Notebook.parse(data, parse)
+    index, numbers = LineIndex(notebook.text), {}
+    for number in range(1, len(comments.lines_of(notebook.text)) + 1):
+        at = notebook.locate(index.line_start(number))
+        numbers[at.cell_index + 1, at.line] = number
+    hidden = {index.position(magic.start)[0] for magic in notebook.magics}
+    wanted: dict[int, set[str]] = {}
+    others = 0
+    for site in sites:
+        number = numbers.get((site.cell or 0, site.line), 0)
+        if number and number not in hidden:
+            wanted.setdefault(number, set()).add(site.rule)
+        else:
+            others += 1
+    text = ignores.add(notebook.text, wanted)
+    if text is None:
+        return 0, _UNCERTAIN
+    write_atomic(path, notebook.rewrite(text), expected=data)
+    why = "commands in cells take no comments; use a baseline or per-file-ignores"
+    return len(sites) - others, why if others else ""
 
 
 # Patch ------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import shutil
 import sys
 import time
@@ -11,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
-from porter.rule import Category, Example, Rule, Status
+from porter.rule import QUIET, Category, Example, Rule, Status
 
 if TYPE_CHECKING:
     from porter.catalog import Catalog
@@ -22,6 +23,8 @@ PATIENCE = 2.0
 #: How many places are named for each reason in a summary.
 PLACES = 3
 _UNREADABLE = "POR000"
+#: What a terminal acts on instead of showing it; tabs do no harm.
+_CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
 
@@ -70,6 +73,15 @@ class Bar:
             self._drawn = False
 
 
+def visible(text: str) -> str:
+    """The text with control characters as escapes, so that it stays on its line and in its place.
+
+    A name or a line of code could otherwise move the cursor, or look like a command to the
+    program that reads the log of a CI job.
+    """
+    return _CONTROL.sub(lambda found: repr(found.group())[1:-1], text)
+
+
 def plural(count: int, word: str) -> str:
     """Like "1 site", "2 sites"."""
     return f"{count} {word}" if count == 1 else f"{count} {word}s"
@@ -79,18 +91,33 @@ def plural(count: int, word: str) -> str:
 
 
 def findings(report: Report, *, everything: bool = False) -> list[SiteReport]:
-    """The sites that `check` shows; `everything` adds information."""
+    """The sites that `check` shows.
+
+    Args:
+        report: the run.
+        everything: add information, and all advice; without it, advice is shown only if the
+            selection of rules asks for it in particular ("POR92").
+    """
     return [
         s
         for s in report.sites
-        if not s.accepted and (everything or s.status is not Status.INFORMATION)
+        if not s.accepted
+        and (everything or s.status is not Status.INFORMATION or _asked(s, report))
     ]
+
+
+def _asked(site: SiteReport, report: Report) -> bool:
+    """Whether advice was asked for by more of its code than the letters all rules share."""
+    return site.category is Category.ADVICE and any(
+        site.rule.startswith(prefix.upper()) and any(c.isdigit() for c in prefix)
+        for prefix in report.provenance.select
+    )
 
 
 def concise(site: SiteReport, path: str, catalog: Catalog, ink: Ink) -> str:
     """One line: `path:line:col: CODE message`."""
     code = ink("red" if site.pending else "yellow", site.rule)
-    return f"{ink('bold', path)}:{site.place}: {code} {message(site, catalog)}"
+    return f"{ink('bold', visible(path))}:{site.place}: {code} {message(site, catalog)}"
 
 
 def message(site: SiteReport, catalog: Catalog) -> str:
@@ -99,22 +126,24 @@ def message(site: SiteReport, catalog: Catalog) -> str:
     name = rule.name if rule is not None else ""
     mark = "[*] " if site.status is Status.REWRITTEN else ""
     reason = " ".join(site.reason.split())
-    return f"{mark}{name}: {reason}" if reason else f"{mark}{name}"
+    return f"{mark}{name}: {visible(reason)}" if reason else f"{mark}{name}"
 
 
 def full(site: SiteReport, path: str, catalog: Catalog, ink: Ink) -> str:
     """The line of `concise`, and the code before and after."""
     lines = [concise(site, path, catalog, ink)]
-    lines += [f"    {ink('red', '- ' + text)}" for text in site.before.splitlines()]
-    lines += [f"    {ink('green', '+ ' + text)}" for text in site.after.splitlines()]
+    if not site.after and site.status is not Status.REWRITTEN:
+        lines += [f"    {visible(text)}" for text in site.before.splitlines()]
+        return "\n".join(lines) + "\n"
+    lines += [f"    {ink('red', '- ' + visible(text))}" for text in site.before.splitlines()]
+    lines += [f"    {ink('green', '+ ' + visible(text))}" for text in site.after.splitlines()]
     return "\n".join(lines) + "\n"
 
 
 def github(site: SiteReport, path: str, catalog: Catalog) -> str:
     """A workflow command; see GitHub's "Workflow commands for GitHub Actions"."""
-    level = {Category.MANDATORY: "error", Category.INFORMATION: "notice"}.get(
-        site.category, "warning"
-    )
+    level = "error" if site.category is Category.MANDATORY else "warning"
+    level = "notice" if site.category in QUIET else level
     text = _escaped(f"{site.rule} {message(site, catalog)}")
     place = f"file={_escaped(path, property_=True)},line={site.line},col={site.column}"
     return f"::{level} title=porter ({site.rule}),{place}::{text}"
@@ -183,7 +212,9 @@ def _left(report: Report, catalog: Catalog, prefix: str, ink: Ink, verbose: bool
     left = [s for s in report.having(Status.LEFT) if s.rule != _UNREADABLE]
     pending = [s for s in left if s.pending]
     optional = [s for s in left if not s.pending]
-    information = report.having(Status.INFORMATION)
+    quiet = [s for s in report.having(Status.INFORMATION) if not s.accepted]
+    advice = [s for s in quiet if s.category is Category.ADVICE]
+    information = [s for s in quiet if s.category is not Category.ADVICE]
     if pending:
         points = plural(sum(s.effort for s in pending), "point")
         yield ink("yellow", f"{plural(len(pending), 'site')} left for a person ({points}):")
@@ -193,9 +224,29 @@ def _left(report: Report, catalog: Catalog, prefix: str, ink: Ink, verbose: bool
     if optional:
         yield f"{plural(len(optional), 'site')} left that may stay:"
         yield from _grouped(optional, catalog, prefix, ink, verbose)
+    if advice and verbose:
+        yield f"{_advice(advice)}:"
+        yield from _grouped(advice, catalog, prefix, ink, verbose)
+    elif advice:
+        yield f"{_advice(advice)} (-v shows it, and reports do)."
     if information and verbose:
         yield f"{plural(len(information), 'site')} for information:"
         yield from _grouped(information, catalog, prefix, ink, verbose)
+
+
+def unshown_advice(report: Report) -> str:
+    """The line that stands for the advice that `check` does not show; empty if there is none."""
+    hidden = [
+        s
+        for s in report.sites
+        if s.category is Category.ADVICE and not s.accepted and not _asked(s, report)
+    ]
+    return f"{_advice(hidden)} (-v shows it, and reports do)." if hidden else ""
+
+
+def _advice(sites: Sequence[SiteReport]) -> str:
+    places, files = plural(len(sites), "place"), plural(len({s.path for s in sites}), "file")
+    return f"Advice on precision and speed for {places} in {files}"
 
 
 def _grouped(
@@ -210,7 +261,9 @@ def _grouped(
         reasons = Counter(" ".join(s.reason.split()) for s in mine)
         for reason, number in sorted(reasons.items(), key=lambda item: (-item[1], item[0])):
             places = [
-                f"{prefix}{s.path}:{_line(s)}" for s in mine if " ".join(s.reason.split()) == reason
+                visible(f"{prefix}{s.path}:{_line(s)}")
+                for s in mine
+                if " ".join(s.reason.split()) == reason
             ]
             if reason:
                 yield f"    {reason}"
@@ -229,16 +282,16 @@ def _files(report: Report, prefix: str, ink: Ink, verbose: bool) -> Iterator[str
     failed = report.failed
     if failed:
         yield ink("red", f"{plural(len(failed), 'file')} could not be migrated:")
-        yield from (f"  {prefix}{file.path}: {file.reason}" for file in failed)
+        yield from (visible(f"  {prefix}{file.path}: {file.reason}") for file in failed)
     held = [f for f in report.files if f.status is FileStatus.UNCHANGED and f.reason]
     if held:
         yield ink("red", f"{plural(len(held), 'file')} left as it was:")
-        yield from (f"  {prefix}{file.path}: {file.reason}" for file in held)
+        yield from (visible(f"  {prefix}{file.path}: {file.reason}") for file in held)
     skipped = [f for f in report.files if f.status is FileStatus.SKIPPED]
     if skipped:
         yield f"{plural(len(skipped), 'path')} skipped:"
         named = skipped if verbose else skipped[:5]
-        yield from (f"  {prefix}{file.path}: {file.reason}" for file in named)
+        yield from (visible(f"  {prefix}{file.path}: {file.reason}") for file in named)
         if len(skipped) > len(named):
             yield f"  and {len(skipped) - len(named)} more (-v names them)"
 

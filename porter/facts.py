@@ -74,6 +74,18 @@ def place(file: InputFile, shown: str) -> Place:
     return Place(file, ".".join(own), tuple(n for n in names if n), shown)
 
 
+#: Folders at the top of a project that hold its packages.
+_SOURCES = frozenset({"src", "python", "lib"})
+
+
+def _own_package(where: Place) -> str:
+    """The package that a file makes importable from the top of the project; empty if none."""
+    parts = where.file.relative.split("/")
+    if parts[0] in _SOURCES:
+        parts = parts[1:]
+    return parts[0] if len(parts) == 2 and parts[1] in ("__init__.py", "__init__.pyi") else ""
+
+
 def _importable(parts: Sequence[str]) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
@@ -167,6 +179,7 @@ def collect(
         methods=found,
         imported=imported,
         uncertain=frozenset(search.uncertain),
+        packages=frozenset(filter(None, map(_own_package, places))),
     )
     return Found(facts, frozenset(search.needed))
 

@@ -140,6 +140,12 @@ def ignored(path: Path) -> bool:
     return done is not None and done.returncode == 0
 
 
+def tracks(path: Path) -> bool:
+    """Tell whether git tracks the file ``path``."""
+    done = _run(path.parent, "ls-files", "--error-unmatch", "--", path.name)
+    return done is not None and done.returncode == 0
+
+
 def fork(top: Path, revision: str) -> str | None:
     """Return the commit where HEAD and ``revision`` parted; None if there is no such revision.
 
@@ -175,6 +181,17 @@ def changed_since(top: Path, commit: str) -> set[str] | None:
         *names.untracked,
         *(path.relative_to(top).as_posix() for path in unstaged),
     }
+
+
+def files_at(top: Path, revision: str) -> tuple[str, ...] | None:
+    """Return the files of a revision, relative to ``top``; None if there is no such revision."""
+    if revision.startswith("-"):
+        return None
+    named = _ask(top, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
+    if not named:
+        return None
+    answer = _ask(top, "ls-tree", "-r", "-z", "--name-only", "--full-tree", named.decode().strip())
+    return None if answer is None else tuple(_records(answer))
 
 
 def content(top: Path, commit: str, name: str) -> bytes | None:

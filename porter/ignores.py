@@ -1,93 +1,89 @@
-"""Adding `# porter: ignore[CODE]` comments to code in bulk.
+"""Adding `# porter: ignore[CODE]` comments to files in bulk.
 
-A comment goes to the end of the finding's line. Where the line ends inside a string or with a
-backslash, it goes above the statement, which it then covers. The result is accepted only if the
-code means the same and every finding is covered.
+A comment goes to the end of the finding's line. Where none can stand there, it goes above the
+statement (in files other than Python, above what `porter.comments` calls a unit), which it then
+covers. The result is accepted only if the file says the same and every finding is covered.
 """
 
 from __future__ import annotations
 
 import ast
 import io
-import re
 import tokenize
 import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 
+from porter import comments
+from porter.comments import Layout, lines_of
 from porter.suppress import Suppressions, codes_of, with_codes
 from porter.syntax import parse
-
-_LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n|\Z)")
-
-
-@dataclass
-class Layout:
-    """What matters about the lines of a text, by 1-based number.
-
-    Args:
-        comments: where the comment of a line starts (0-based column).
-        open: lines whose end lies inside a string.
-        starts: the first line of the statement that a line belongs to.
-    """
-
-    comments: dict[int, int] = field(default_factory=dict)
-    open: set[int] = field(default_factory=set)
-    starts: dict[int, int] = field(default_factory=dict)
+from porter.text_site import TextFile, TextProblem
 
 
-def add(text: str, wanted: Mapping[int, Iterable[str]]) -> str | None:
+def add(text: str, wanted: Mapping[int, Iterable[str]], path: str = "a.py") -> str | None:
     """The text with comments that silence these findings.
 
     Args:
-        text: Python source.
+        text: the content of the file.
         wanted: codes by 1-based line.
+        path: POSIX, relative to the project; it tells what the file is written in.
 
     Returns:
         None if that cannot be done with certainty.
     """
     lines = lines_of(text)
-    try:
-        found = layout(text)
-    except (tokenize.TokenError, SyntaxError, ValueError, RecursionError):
+    found = layout_of(text, path)
+    if found is None or not all(1 <= number <= len(lines) for number in wanted):
         return None
     above: dict[int, set[str]] = {}
+    whole: set[str] = set()
     for number, codes in sorted(wanted.items()):
-        if not 1 <= number <= len(lines):
-            return None
         line = lines[number - 1]
         body = line.rstrip("\r\n")
-        if number in found.comments:
+        if not body[: found.comments.get(number, len(body))].strip() and number not in found.open:
+            whole.update(codes)  # no code stands there: the finding is about the file
+        elif number in found.comments and number not in found.open:
             column = found.comments[number]
             known = codes_of(body[column:])
-            comment = with_codes(body[column:], list(dict.fromkeys([*known, *sorted(codes)])))
+            listed = list(dict.fromkeys([*known, *sorted(codes)]))
+            comment = with_codes(body[column:], listed, found.mark)
             lines[number - 1] = body[:column] + comment + line[len(body) :]
         elif number in found.open or body.endswith("\\"):
             above.setdefault(found.starts.get(number, number), set()).update(codes)
         else:
-            comment = with_codes("", sorted(codes))
+            comment = with_codes("", sorted(codes), found.mark)
             lines[number - 1] = f"{body.rstrip()}  {comment}{line[len(body) :]}"
     for number in sorted(above, reverse=True):
-        lines.insert(number - 1, _own_line(lines[number - 1], sorted(above[number])))
+        lines.insert(number - 1, _own_line(lines[number - 1], sorted(above[number]), found))
+    top = 1 + (lines[0].startswith("#!") if lines else 0)
+    if whole:
+        lines.insert(top - 1, _own_line(lines[0], sorted(whole), found, "file-ignore"))
     new = "".join(lines)
-    shift = sorted(above)
+    shift = sorted([*above, *([top] if whole else ())])
     moved = {n + sum(s <= n for s in shift): codes for n, codes in wanted.items()}
-    return new if _right(text, new, moved) else None
+    return new if _right(text, new, moved, path) else None
 
 
-def _own_line(statement: str, codes: list[str]) -> str:
+def layout_of(text: str, path: str) -> Layout | None:
+    """What matters for comments about a file's lines; None if it has none or cannot be read."""
+    try:
+        if comments.language(path) == "python":
+            return layout(text)
+        found = comments.layout(TextFile(text, path))
+    except (tokenize.TokenError, SyntaxError, ValueError, RecursionError, TextProblem):
+        return None
+    return found if found.mark else None
+
+
+def _own_line(statement: str, codes: list[str], found: Layout, what: str = "ignore") -> str:
     body = statement.rstrip("\r\n")
-    indent = body[: len(body) - len(body.lstrip())]
-    return f"{indent}{with_codes('', codes)}{statement[len(body) :] or chr(10)}"
-
-
-def lines_of(text: str) -> list[str]:
-    """The lines of a text with their ends, as Python counts them."""
-    return [m.group() for m in _LINE.finditer(text) if m.group()]
+    indent = body[: len(body) - len(body.lstrip())] if found.indented else ""
+    comment = f"{found.mark} porter: {what}[{', '.join(codes)}]"
+    return f"{indent}{comment}{statement[len(body) :] or chr(10)}"
 
 
 def layout(text: str) -> Layout:
-    """What matters about the lines of a text.
+    """What matters about the lines of Python source.
 
     Raises:
         tokenize.TokenError, SyntaxError, ValueError, RecursionError: it cannot be read.
@@ -119,11 +115,20 @@ def layout(text: str) -> Layout:
     return found
 
 
-def _right(old: str, new: str, wanted: Mapping[int, Iterable[str]]) -> bool:
-    """Whether the code means the same and all findings are covered."""
-    silenced = Suppressions.read(new)
-    if not all(silenced.covers(code, line) for line, codes in wanted.items() for code in codes):
-        return False
+def _right(old: str, new: str, wanted: Mapping[int, Iterable[str]], path: str) -> bool:
+    """Whether the file says the same and all findings are covered."""
+    if comments.language(path) == "python":
+        silenced, same = Suppressions.read(new), same_code(old, new)
+    else:
+        before, after = TextFile(old, path), TextFile(new, path)
+        silenced, same = Suppressions.read_file(after), comments.same(before, after)
+    return same and all(
+        silenced.covers(code, line) for line, codes in wanted.items() for code in codes
+    )
+
+
+def same_code(old: str, new: str) -> bool:
+    """Whether two Python sources differ in comments and layout alone."""
     try:
         return ast.dump(parse(old)) == ast.dump(parse(new))
     except Exception:  # what does not parse is not touched

@@ -37,12 +37,14 @@ class ProjectFacts:
         imported: for a module's dotted path (as given to `Module`), the names that other files
             import from it: their imports must stay even if this file no longer uses them.
         uncertain: re-exported names ("package.module.name") that may mean something else.
+        packages: the packages that the project itself holds, by their names.
     """
 
     exports: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     methods: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     imported: Mapping[str, frozenset[str]] = field(default_factory=dict)
     uncertain: frozenset[str] = frozenset()
+    packages: frozenset[str] = frozenset()
 
 
 NO_FACTS = ProjectFacts()

@@ -24,13 +24,16 @@ UNREAD_TEXT = "POR004"
 TORCH_BOUND = "POR010"
 
 #: A comment that silences; it may be all that is left of what it silenced.
-COMMENT = re.compile(rb"#[ \t]*porter:[ \t]*(?:file-)?ignore", re.IGNORECASE)
+COMMENT = re.compile(rb"(?:#|//)[ \t]*porter:[ \t]*(?:file-)?ignore", re.IGNORECASE)
 
 #: How reports and baselines begin; they quote code that was looked at elsewhere.
 MADE = re.compile(
     rb'\{\s*"(?:schema": \d+,\s*"target"|porter-baseline"|\$schema": "[^"]*/sarif|'
     rb'source": \{\s*"name": "porter")'
 )
+
+#: What they look at, where that is not code.
+TOPIC = {TORCH_BOUND: "dependencies"}
 
 CODES = (UNREADABLE, UNUSED, BLANKET, NOT_PYTHON, UNREAD_TEXT, TORCH_BOUND)
 

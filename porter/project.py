@@ -93,7 +93,8 @@ def discover(
         paths: folders and files. A file named here is taken whatever its name, size and folder.
         exclude: patterns as in a .gitignore, relative to each folder given; what they match is
             left out without a word.
-        force_exclude: apply ``exclude`` to files named in ``paths`` too.
+        force_exclude: take a file named in ``paths`` only if it would be found in its folder:
+            for programs that name files, such as pre-commit.
         exclude_base: the folder that patterns for such files are relative to; by default the
             current one.
         also: chooses further files by relative path; their kind is "other".
@@ -110,8 +111,10 @@ def discover(
     for folder in folders:
         search.folder(folder)
     for path in sorted({path for path in paths if not path.is_dir()}):
-        if not (force_exclude and search.patterns.match_outer(path, exclude_base or Path.cwd())):
+        if not force_exclude:
             search.named(path)
+        elif not search.patterns.match_outer(path, exclude_base or Path.cwd()):
+            search.offered(path)
     search.follow_links()
     return Discovery(
         files=tuple(sorted(search.found.values(), key=lambda file: file.path.parts)),
@@ -227,6 +230,7 @@ class _Search:
     found: dict[str, InputFile] = field(default_factory=dict)
     skipped: list[Skipped] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    offering: dict[Path, _Tree] = field(default_factory=dict)
 
     def folder(self, root: Path) -> None:
         """Add the files below ``root``."""
@@ -258,9 +262,20 @@ class _Search:
         if not regular:
             self.skipped.append(Skipped(path.name, "not a regular file"))
             return
-        kind = self.kind(path.name, str(path)) or ("other" if path.suffix else "python")
-        file = InputFile(path.parent, path, path.name, kind)
-        self.found.setdefault(os.path.realpath(path), file)
+        root, relative = _seen_from_here(path)
+        kind = self.kind(relative, str(path)) or ("other" if path.suffix else "python")
+        self.found.setdefault(os.path.realpath(path), InputFile(root, path, relative, kind))
+
+    def offered(self, path: Path) -> None:
+        """Add a file that a program named, if a search of its folder would find it."""
+        if path.is_symlink():
+            return
+        root, relative = _seen_from_here(path)
+        top = git.toplevel(path) if root != Path() else None
+        if top is not None:
+            root, relative = top, Path(os.path.relpath(os.path.realpath(path), top)).as_posix()
+        tree = self.offering.setdefault(root, _Tree(self, root, os.path.realpath(root)))
+        tree.offered(relative, path)
 
     def kind(self, relative: str, path: str) -> Kind | None:
         """Return the kind of the file ``path``, None if it is not read."""
@@ -331,6 +346,16 @@ class _Tree:
                 relative = prefix + name
                 if self._all_entered(relative.rpartition("/")[0]):
                     self._file(relative, maybe_link=True)
+
+    def offered(self, relative: str, path: Path) -> None:
+        """Add one file if a search would find it."""
+        folder = relative.rpartition("/")[0]
+        parts = folder.split("/")
+        if not _BUILT.isdisjoint(parts) and git.tracks(path):
+            above = ("/".join(parts[:end]) for end in range(1, len(parts) + 1))
+            self._tracked_folders.update(above)
+        if self._all_entered(folder):
+            self._file(relative)
 
     def follow_links(self) -> None:
         """Report the links met on the way whose target may be code that is not read."""
@@ -442,6 +467,14 @@ class _Tree:
 
     def _skip(self, relative: str, reason: str) -> None:
         self._search.skipped.append(Skipped(relative or ".", reason))
+
+
+def _seen_from_here(path: Path) -> tuple[Path, str]:
+    """The current folder and the path from there; its own folder and name outside of that."""
+    full, here = os.path.abspath(path), os.path.abspath(Path.cwd())  # noqa: PTH100
+    if _is_inside(full, here):
+        return Path(), Path(os.path.relpath(full, here)).as_posix()
+    return path.parent, path.name
 
 
 def _is_inside(path: str, folder: str) -> bool:

@@ -38,6 +38,8 @@ class Provenance:
         select: code prefixes asked for; empty means all.
         ignore: code prefixes left out.
         unsafe: whether unsafe rewrites were applied too.
+        torch_npu: the version that names were looked up for; empty for the newest known.
+        hardware: the product line that names were looked up for; empty for none.
         rules: codes of the rules in force.
         tables: the tables that rules look names up in.
     """
@@ -47,6 +49,8 @@ class Provenance:
     select: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
     unsafe: bool = False
+    torch_npu: str = ""
+    hardware: str = ""
     rules: tuple[str, ...] = ()
     tables: tuple[Table, ...] = ()
 

@@ -22,6 +22,9 @@ from porter.provenance import Provenance
 from porter.rule import Category, Rule, Safety, Status
 from porter.targets import Target, version
 
+#: The topic of rules that name none.
+CODE = "code"
+_URL = re.compile(r"https?://[^\s<>()`\"]+")
 #: Version of the JSON layout; raised when a field changes its meaning or goes away.
 SCHEMA = 1
 
@@ -51,6 +54,7 @@ class SiteReport:
         symbol: the resolved name behind the site; may be empty.
         before: the source lines as they were.
         after: those lines as rewritten; empty if they were not.
+        proposed: those lines as `--unsafe` would write them; empty if they were not left for that.
         reason: why it is left and what to do; may be empty.
         cell: 1-based number of the notebook's cell, all cells counted; None elsewhere.
         snippet: the lines around the site, each cut to a length that can be shown.
@@ -69,6 +73,7 @@ class SiteReport:
     symbol: str = ""
     before: str = ""
     after: str = ""
+    proposed: str = ""
     reason: str = ""
     cell: int | None = None
     snippet: tuple[str, ...] = ()
@@ -130,6 +135,7 @@ class Report:
         suppressed: number of findings that comments silenced.
         provenance: what the report was made with.
         applied: whether the rewrites are in the files by now.
+        checks: verdicts of runs of the migrated code, as `porter.rehearse.merge` makes them.
     """
 
     target: str
@@ -139,6 +145,7 @@ class Report:
     suppressed: int = 0
     provenance: Provenance = field(default_factory=Provenance)
     applied: bool = False
+    checks: tuple[Mapping[str, Any], ...] = ()
 
     def count(self, status: FileStatus) -> int:
         """How many files have this status."""
@@ -207,6 +214,8 @@ def as_data(report: Report) -> dict[str, Any]:
         "sites": list(_sites(report.sites)),
         "provenance": _provenance(report.provenance),
     }
+    if report.checks:
+        data["checks"] = list(report.checks)
     data["verdict"] = score.verdict(data)
     return data
 
@@ -264,6 +273,8 @@ def _provenance(provenance: Provenance) -> dict[str, Any]:
         "select": list(provenance.select),
         "ignore": list(provenance.ignore),
         "unsafe": provenance.unsafe,
+        "torch_npu": provenance.torch_npu,
+        "hardware": provenance.hardware,
         "rules": list(provenance.rules),
         "tables": [asdict(table) for table in provenance.tables],
     }
@@ -310,7 +321,7 @@ def _rule(code: str) -> dict[str, Any]:
     rule = load().get(code)
     if rule is None:
         return {
-            "name": code, "title": "", "family": "other", "category": "mandatory",
+            "name": code, "title": "", "family": "other", "topic": CODE, "category": "mandatory",
             "safety": "manual", "effort": 0, "why": "", "advice": "", "references": [],
         }  # fmt: skip
     page = _sections(rule.doc)
@@ -318,12 +329,13 @@ def _rule(code: str) -> dict[str, Any]:
         "name": rule.name,
         "title": rule.summary,
         "family": _family(rule),
+        "topic": _topic(rule),
         "category": rule.category.value,
         "safety": rule.safety.value,
         "effort": rule.effort,
         "why": page.get("why it matters", ""),
         "advice": page.get("what to do by hand", "") or page.get("use instead", ""),
-        "references": re.findall(r"https?://[^\s<>()`\"]+", page.get("references", "")),
+        "references": [url.rstrip(".,;:") for url in _URL.findall(page.get("references", ""))],
     }
 
 
@@ -332,6 +344,12 @@ def _family(rule: Rule) -> str:
     name = rule.check.__module__
     said = getattr(sys.modules.get(name), "FAMILY", None)
     return said if isinstance(said, str) else name.rpartition(".")[2].strip("_").replace("_", " ")
+
+
+def _topic(rule: Rule) -> str:
+    """What a rule looks at; a module names its TOPIC, or one for each code that has another."""
+    said = getattr(sys.modules.get(rule.check.__module__), "TOPIC", CODE)
+    return str(said.get(rule.code, CODE) if isinstance(said, Mapping) else said)
 
 
 def _sections(page: str) -> dict[str, str]:

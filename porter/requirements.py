@@ -17,14 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from porter.config import read_toml
+from porter.config import ConfigProblem, read_toml
 from porter.targets import ACCELERATOR_SINCE, DEFAULT_MIN_TORCH, Target, version
 
 Version = tuple[int, int]
 
 _LARGEST = 1_000_000  # bytes; a longer file is no list of requirements
 _TOPS = ("pyproject.toml", "setup.py", "setup.cfg")
-_YAML = ("yml", "yaml")
+_LISTS = ("requirements*.txt", "requirements*.in", "requirements/*.txt")
+_ENVIRONMENTS = tuple(f"{n}*.{e}" for n in ("environment", "conda") for e in ("yml", "yaml"))
 _NAME = r"(?:[\w.-]+::)?(?:torch|pytorch)"
 _REQUIREMENT = re.compile(
     rf"\s*{_NAME}(?![\w.-])\s*(?:\[[^\]]*\])?\s*(?P<rest>[^;#]*)", re.IGNORECASE
@@ -68,11 +69,15 @@ class Choice:
         version: (major, minor).
         origin: where it comes from: "given", "default" or a file name.
         too_low: the declared bounds that are lower.
+        asked: the files that may declare bounds.
+        problems: what of them could not be read, for the user.
     """
 
     version: Version
     origin: str
     too_low: tuple[Bound, ...] = ()
+    asked: tuple[Path, ...] = ()
+    problems: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -126,6 +131,21 @@ def project_folder(path: Path) -> Path:
     return folder
 
 
+def declaring_folder(path: Path) -> Path:
+    """The folder at or above `path` whose files say which torch is wanted; else the project's.
+
+    An example or a service inside a larger project may have requirements of its own.
+    """
+    project = project_folder(path)
+    start = (path if path.is_dir() else path.parent).absolute()
+    for folder in (start, *start.parents):
+        if folder == project or (folder / ".git").exists():
+            break
+        if declared(folder):
+            return folder
+    return project
+
+
 def has_metadata(folder: Path) -> bool:
     """Whether `folder` is the top of a project that can be installed."""
     return any((folder / name).is_file() for name in _TOPS)
@@ -138,11 +158,28 @@ def declared(folder: Path) -> list[Bound]:
         *_setup_cfg(folder / "setup.cfg"),
         *_setup_py(folder / "setup.py"),
     ]
-    for path in _named(folder, "requirements*.txt", "requirements*.in", "requirements/*.txt"):
+    for path in _named(folder, *_LISTS):
         bounds += _lines(path, rank=2)
-    for path in _named(folder, *(f"{n}*.{e}" for n in ("environment", "conda") for e in _YAML)):
+    for path in _named(folder, *_ENVIRONMENTS):
         bounds += _lines(path, rank=3, lead=r"\s*-\s*['\"]?")
     return sorted(set(bounds), key=lambda b: (b.rank, b.path.as_posix(), b.line))
+
+
+def problems(folder: Path) -> list[str]:
+    """What at the top of the project in `folder` could not be read, one line each."""
+    path = folder / "pyproject.toml"
+    if "torch" not in _text(path):
+        return []
+    try:
+        read_toml(path)
+    except ConfigProblem as problem:
+        return [f"{problem}; the torch version that it asks for was not read"]
+    return []
+
+
+def asked(folder: Path) -> list[Path]:
+    """The files that `declared` reads."""
+    return _named(folder, *_TOPS, *_LISTS, *_ENVIRONMENTS)
 
 
 def _named(folder: Path, *patterns: str) -> list[Path]:
@@ -228,7 +265,10 @@ def _pyproject(path: Path) -> Iterator[Bound]:
     text = _text(path)
     if "torch" not in text:
         return
-    data = read_toml(path)
+    try:
+        data = read_toml(path)
+    except ConfigProblem:  # `problems` says so; a broken file must not stop the run
+        return
     project = _table(data.get("project"))
     yield from _located(path, text, _strings(project.get("dependencies")), 0)
     for extra in _table(project.get("optional-dependencies")).values():

@@ -33,7 +33,13 @@ class Category(str, enum.Enum):
     MANDATORY = "mandatory"
     OPTIONAL = "optional"
     POTENTIAL = "potential"
+    #: It works there, but could be faster or more exact.
+    ADVICE = "advice"
     INFORMATION = "information"
+
+
+#: Categories that ask nothing of anybody: they decide neither the exit code nor the verdict.
+QUIET = frozenset({Category.ADVICE, Category.INFORMATION})
 
 
 class Status(str, enum.Enum):

@@ -22,7 +22,7 @@ from porter.pool import Progress
 from porter.project import InputFile, Kind, Patterns, Skipped, UsageProblem, discover
 from porter.provenance import Provenance, tables
 from porter.report import FileReport, FileStatus, Report, SiteReport, assemble
-from porter.rule import Status
+from porter.rule import Category, Status
 from porter.survey import Look, Seen, View
 from porter.targets import Target
 from porter.text import wants
@@ -42,6 +42,7 @@ class Request:
         only: real paths of the files to report on; the others are read for what they tell of
             these. None reports on all.
         cache: use what earlier runs found out, and keep what this one does.
+        force_exclude: leave out files named in `paths` too, if a search would.
     """
 
     paths: tuple[Path, ...]
@@ -52,6 +53,7 @@ class Request:
     stdin_name: str = "stdin.py"
     only: frozenset[str] | None = None
     cache: bool = False
+    force_exclude: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ class Run:
         choice: the torch version to support.
         notes: remarks for the user.
         traces: tracebacks of rules that failed, for whoever debugs them.
+        waiting: declared torch versions that are too low, while no code here asks for more.
     """
 
     report: Report
@@ -83,6 +86,7 @@ class Run:
     choice: requirements.Choice
     notes: tuple[str, ...] = ()
     traces: tuple[str, ...] = ()
+    waiting: tuple[SiteReport, ...] = ()
 
 
 def run(request: Request, progress: Progress | None = None) -> Run:
@@ -166,6 +170,7 @@ def _gathered(request: Request, catalog: Catalog) -> _Inputs:
         files = [f for f in files if os.path.realpath(f.path) in request.only]
         surroundings = [*others, *surroundings]
     places = [facts.place(file, _relative(file, base)) for file in (*files, *surroundings)]
+    notes = (*notes, *choice.problems)
     return _Inputs(places, len(files), skipped, notes, base, choice, request.stdin)
 
 
@@ -197,7 +202,7 @@ def _cache(request: Request, catalog: Catalog, inputs: _Inputs) -> _Kept:
 def _looks(request: Request, inputs: _Inputs, kept: _Kept, progress: Progress | None) -> list[Look]:
     """The first look at every file; what is known of the same bytes is not looked for again."""
     settings, seen = request.settings, inputs.seen()
-    view = View(settings.select, settings.ignore, settings.target)
+    view = View(settings.select, settings.ignore, settings.target, settings.hardware)
     name = cache.key("looks", kept.key, view)
     known: dict[tuple[str, str], Look] = kept.cache.get(name) or {}
     looks: list[Look | None] = [None] * len(seen)
@@ -284,8 +289,10 @@ def _outcome(
     settings, choice, places = request.settings, inputs.choice, inputs.places[: inputs.own]
     sites = [site for result in results.values() for site in result.sites]
     relies = any(seen.agnostic for seen in looks[: inputs.own])
-    if relies or any(site.status is Status.REWRITTEN for site in sites):
-        sites += _too_low(choice, inputs.base, catalog, _Ignored(settings))
+    relies = relies or any(site.status is Status.REWRITTEN for site in sites)
+    too_low = tuple(_too_low(choice, inputs.base, catalog, _Ignored(settings)))
+    sites += too_low if relies else ()
+    sites += _too_large(inputs.skipped, catalog)
     files = [_file(where.shown, results.get(i)) for i, where in enumerate(places)]
     files += [FileReport(s.relative, FileStatus.SKIPPED, s.reason) for s in inputs.skipped]
     silenced = sum(result.suppressed for result in results.values())
@@ -297,6 +304,7 @@ def _outcome(
         choice,
         inputs.notes,
         tuple(result.trace for result in results.values() if result.trace),
+        () if relies else too_low,
     )
 
 
@@ -322,6 +330,8 @@ def _provenance(settings: Settings, choice: requirements.Choice, catalog: Catalo
         select=settings.select,
         ignore=settings.ignore,
         unsafe=settings.unsafe,
+        torch_npu=settings.torch_npu,
+        hardware=settings.hardware,
         rules=tuple(rule.code for rule in catalog.rules),
         tables=tables(),
     )
@@ -362,10 +372,15 @@ def _inputs(
             exclude = [*settings.exclude, *exclude]
         else:
             rest = Patterns(settings.exclude)
-    found = discover(request.paths, exclude=exclude, also=functools.partial(wants, catalog))
+    found = discover(
+        request.paths,
+        exclude=exclude,
+        force_exclude=request.force_exclude,
+        also=functools.partial(wants, catalog),
+    )
     files = list(found.files)
     if rest is not None and folder is not None:
-        named = set(request.paths)
+        named = set(request.paths) if not request.force_exclude else set()
         files = [f for f in files if f.path in named or not rest.match_outer(f.path, folder)]
     return files, found.skipped, found.notes
 
@@ -374,6 +389,9 @@ def _base(request: Request) -> Path:
     """The folder that reported paths are relative to."""
     if request.stdin is not None:
         return Path()
+    here = os.path.abspath(Path.cwd())  # noqa: PTH100 - a link stays what the user wrote
+    if not any(p.is_dir() or not _holds(here, os.path.abspath(p)) for p in request.paths):  # noqa: PTH100
+        return Path()  # files of this folder are called by their paths from here
     roots = list(dict.fromkeys(p if p.is_dir() else p.parent for p in request.paths))
     if len(roots) == 1:
         return roots[0]
@@ -391,10 +409,13 @@ def _relative(file: InputFile, base: Path) -> str:
 
 def _choice(request: Request) -> requirements.Choice:
     paths = request.paths or (Path(request.stdin_name),)
-    folders = dict.fromkeys(requirements.project_folder(path) for path in paths)
+    folders = dict.fromkeys(requirements.declaring_folder(path) for path in paths)
     bounds = [bound for folder in folders for bound in requirements.declared(folder)]
+    files = tuple(path for folder in folders for path in requirements.asked(folder))
     try:
-        return requirements.choose(request.settings.target, request.settings.min_torch, bounds)
+        found = requirements.choose(request.settings.target, request.settings.min_torch, bounds)
+        said = tuple(text for folder in folders for text in requirements.problems(folder))
+        return replace(found, asked=files, problems=said)
     except ValueError:
         asked = request.settings.min_torch
         raise UsageProblem(f"--min-torch cannot be {asked!r}: write it like 2.9, or auto") from None
@@ -452,6 +473,19 @@ class _Ignored:
             if patterns.match_outer(path, base)
             for code in codes
         )
+
+
+def _too_large(skipped: Sequence[Skipped], catalog: Catalog) -> Iterator[SiteReport]:
+    """Files that were not read for their size: code is work left, data is only named."""
+    rule = catalog.get(own.UNREAD_TEXT)
+    for left in skipped if rule is not None else ():
+        if rule is None or not left.reason.startswith("larger than"):
+            continue
+        site = said(left.relative, rule, 1, 1, "", left.reason)
+        code = left.relative.lower().endswith((".py", ".pyi", ".pyw", ".ipynb"))
+        if not code:
+            site = replace(site, status=Status.INFORMATION, category=Category.INFORMATION, effort=0)
+        yield site
 
 
 def _too_low(

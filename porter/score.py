@@ -1,8 +1,9 @@
 """What a report amounts to: a verdict, and how much of the work is done.
 
 Readiness counts effort points over mandatory sites: resolved / total, each site at least one
-point. It is rounded down, so that an open gap never reads as 100 %; without a mandatory site
-there is nothing to measure, which is not 0 %.
+point. It is rounded down, and stays below 100 % as long as anything is open: a gap, a site that
+may be one, a file that could not be read, a check that failed. Without a mandatory site there is
+nothing to measure, which is not 0 %.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import Any
 from porter.own import UNREADABLE
 
 READY, REVIEW, BLOCKED = "READY", "AFTER REVIEW", "BLOCKED"
+#: What a check came to: a run of the migrated code, or of a model exported from it.
+PASSED, UNPROVED, FAILED = "passed", "unproved", "failed"
 
 Data = Mapping[str, Any]
 
@@ -21,26 +24,27 @@ def verdict(data: Data) -> dict[str, Any]:
     """The verdict on a report.
 
     Args:
-        data: a report's `sites`, `files`, `applied` and `target`.
+        data: a report's `sites`, `files`, `applied` and `target`, and its `checks`, if any.
 
     Returns:
         `status` (READY, AFTER REVIEW or BLOCKED), `sentence`, `readiness` (a whole number of
-        percent, None without a mandatory site), `points` ({"resolved", "total"}) and `sites`
-        (numbers of sites by what became of them).
+        percent, None without a mandatory site), `points` ("resolved" of "total" over mandatory
+        sites, and those of sites that may matter, "open") and `sites` (numbers of sites by what
+        became of them).
     """
     sites = data["sites"]
     counts = tally(sites)
     resolved, total = points(sites)
     failed = sum(file["status"] == "failed" for file in data["files"])
     readiness = resolved * 100 // total if total else None
-    if failed and readiness == 100:
+    if readiness == 100 and (failed or counts["potential"] or _checked(data, FAILED)):
         readiness = 99
-    status = _status(counts, failed)
+    status = _status(counts, failed or _checked(data, FAILED))
     return {
         "status": status,
-        "sentence": _sentence(status, counts, failed, data),
+        "sentence": " ".join([_sentence(status, counts, failed, data), *_check_sentences(data)]),
         "readiness": readiness,
-        "points": {"resolved": resolved, "total": total},
+        "points": {"resolved": resolved, "total": total, "open": _open(sites)},
         "sites": counts,
     }
 
@@ -49,7 +53,8 @@ def tally(sites: Iterable[Data]) -> dict[str, int]:
     """How many sites there are by what became of them.
 
     `safe` and `unsafe` were rewritten. Of those left, `blocking` are mandatory, `choice` have a
-    rewrite that somebody must approve, `potential` may matter, `optional` may stay.
+    rewrite that somebody must approve, `potential` may matter, `optional` may stay; what has
+    `advice` works as it is.
     """
     counts = dict.fromkeys(CLASSES, 0)
     for site in sites:
@@ -58,7 +63,11 @@ def tally(sites: Iterable[Data]) -> dict[str, int]:
 
 
 #: What can become of a site, the most pressing first.
-CLASSES = ("blocking", "choice", "potential", "unsafe", "safe", "optional", "information")
+CLASSES = (
+    "blocking", "choice", "potential", "unsafe", "safe", "optional", "advice", "information",
+)  # fmt: skip
+#: Those that ask nothing of anybody.
+QUIET = frozenset({"advice", "information"})
 
 
 def class_of(site: Data) -> str:
@@ -66,10 +75,10 @@ def class_of(site: Data) -> str:
     status, category = site["status"], site["category"]
     if status == "rewritten":
         return "unsafe" if site["safety"] == "unsafe" else "safe"
+    if status == "information" or category in QUIET:
+        return str(category) if category in QUIET else "information"
     if site["rule"] == UNREADABLE:  # nobody knows what the file would have needed
         return "potential"
-    if status == "information" or category == "information":
-        return "information"
     if category == "mandatory":
         return "choice" if site["safety"] == "unsafe" else "blocking"
     return str(category)
@@ -89,10 +98,30 @@ def points(sites: Iterable[Data]) -> tuple[int, int]:
     return resolved, total
 
 
+def _open(sites: Iterable[Data]) -> int:
+    """Effort points of the sites that may matter; nobody knows whether they must change."""
+    return sum(max(1, site["effort"]) for site in sites if class_of(site) == "potential")
+
+
 def readiness_text(data: Data) -> str:
     """Readiness for people."""
     readiness = data["verdict"]["readiness"]
-    return "nothing to measure" if readiness is None else f"{readiness} %"
+    if readiness is not None:
+        return f"{readiness} %"
+    counts = data["verdict"]["sites"]
+    asked = any(count for name, count in counts.items() if name not in QUIET)
+    failed = any(file["status"] == "failed" for file in data["files"])
+    return "nothing that must change" if asked or failed else "nothing found"
+
+
+def measure_text(data: Data) -> str:
+    """What readiness was measured by, for people; empty if there was nothing to measure."""
+    points = data["verdict"]["points"]
+    if not points["total"]:
+        return ""
+    open_ = points.get("open", 0)
+    more = f"; {open_} more at sites that may matter" if open_ else ""
+    return f"{points['resolved']} of {points['total']} points over mandatory sites{more}"
 
 
 def _status(counts: Mapping[str, int], failed: int) -> str:
@@ -100,6 +129,25 @@ def _status(counts: Mapping[str, int], failed: int) -> str:
         return BLOCKED
     review = counts["choice"] + counts["potential"] + counts["unsafe"]
     return REVIEW if review or failed else READY
+
+
+def _checked(data: Data, outcome: str) -> int:
+    return sum(check.get("outcome") == outcome for check in data.get("checks", ()))
+
+
+def _check_sentences(data: Data) -> Iterable[str]:
+    """What the checks say of the verdict; a report without checks says nothing."""
+    for outcome, said in (
+        (FAILED, "failed: it is not ready"),
+        (UNPROVED, "ended well, but proved nothing"),
+        (PASSED, "passed"),
+    ):
+        kinds: dict[str, int] = {}
+        for check in data.get("checks", ()):
+            if check.get("outcome") == outcome:
+                kinds[check["kind"]] = kinds.get(check["kind"], 0) + 1
+        for kind, count in kinds.items():
+            yield f"{count} {kind}{'' if count == 1 else 's'} {said}."
 
 
 def _sentence(status: str, counts: Mapping[str, int], failed: int, data: Data) -> str:

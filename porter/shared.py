@@ -86,11 +86,12 @@ class _Bodies:
     starts: list[int]
     ends: list[int]
     outer: list[int]
-    nodes: list[ast.AST]
+    nodes: list[Any]
 
     @classmethod
     def of(cls, module: Module) -> _Bodies:
-        functions = (s.node for s in module.root.descendants() if s.kind == "function")
+        scopes = module.root.descendants()
+        functions: list[Any] = [s.node for s in scopes if s.kind == "function"]
         spans = sorted(
             ((module.start(f.body[0]), module.end(f), f) for f in functions), key=lambda s: s[:2]
         )
@@ -108,7 +109,8 @@ class _Bodies:
         index = bisect.bisect_right(self.starts, offset) - 1
         while index >= 0 and self.ends[index] <= offset:
             index = self.outer[index]
-        return self.nodes[index] if index >= 0 else None
+        found: ast.AST | None = self.nodes[index] if index >= 0 else None
+        return found
 
 
 def _assign(module: Module, group: _Group, placement: Placement) -> str:

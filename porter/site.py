@@ -143,6 +143,10 @@ class Site:
         """A finding that a person must deal with."""
         return self.finding(reason=advice, **options)
 
+    def advice(self, remedy: str, **options: Any) -> Finding:
+        """Something that works, and how it could be faster or more exact on the target."""
+        return self.finding(reason=remedy, category=Category.ADVICE, effort=0, **options)
+
     def information(self, reason: str, **options: Any) -> Finding:
         """A finding that needs nothing done."""
         return self.finding(

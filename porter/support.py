@@ -32,6 +32,8 @@ class Status(str, enum.Enum):
     IGNORED = "ignored"
     UNSUPPORTED = "unsupported"
     UNVERIFIED = "unverified"
+    #: A compiler can read it, which is no proof that the device can run it.
+    REGISTERED = "registered"
     UNKNOWN = "unknown"
 
 

@@ -6,15 +6,20 @@ import io
 import re
 import tokenize
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from porter.text_site import TextFile
 
 _PORTER = re.compile(
-    r"#\s*porter:\s*(?P<what>ignore|file-ignore)\b\s*(?:\[(?P<codes>[^\]]*)\])?", re.IGNORECASE
+    r"(?P<mark>#|//)\s*porter:\s*(?P<what>ignore|file-ignore)\b\s*(?:\[(?P<codes>[^\]]*)\])?",
+    re.IGNORECASE,
 )
-_NOQA = re.compile(r"#\s*noqa\s*:\s*(?P<codes>[A-Z]+\d+(?:[\s,]+[A-Z]+\d+)*)", re.IGNORECASE)
+_NOQA = re.compile(r"(?:#|//)\s*noqa\s*:\s*(?P<codes>[A-Z]+\d+(?:[\s,]+[A-Z]+\d+)*)", re.IGNORECASE)
 _CODE = re.compile(r"[A-Z]+\d+\Z")
-_MENTION = re.compile(r"#\s*(?:porter:|noqa\s*:)", re.IGNORECASE)
+_MENTION = re.compile(r"(?:#|//)\s*(?:porter:|noqa\s*:)", re.IGNORECASE)
 _LAYOUT = {
     tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT,
     tokenize.ENCODING, tokenize.ENDMARKER,
@@ -29,6 +34,7 @@ class _Comment:
     line: int
     first: int
     last: int
+    column: int = 0
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,7 @@ class Spoken:
         first: the first line it speaks of; 1 for a whole file.
         last: the last one; None for a whole file.
         foreign: whether it is a `noqa`, whose codes may be those of other tools.
+        column: where it begins in its line, 0-based.
     """
 
     line: int
@@ -48,6 +55,7 @@ class Spoken:
     first: int
     last: int | None
     foreign: bool = False
+    column: int = 0
 
     def covers(self, code: str, line: int) -> bool:
         """Whether it silences a finding of the rule `code` on `line`."""
@@ -84,11 +92,25 @@ class Suppressions:
         one); within a statement it covers its own line. A comment alone on its line covers the
         statement that follows.
         """
-        if not _MENTION.search(text):
+        return cls._of(_comments(text)) if _MENTION.search(text) else cls()
+
+    @classmethod
+    def read_file(cls, file: TextFile) -> Suppressions:
+        """Read the comments of a file that is not Python; `porter.comments` says where they are."""
+        if not _MENTION.search(file.text):
             return cls()
+        from porter.comments import spoken
+
+        return cls._of(
+            _Comment(text, line, first, last, column)
+            for text, line, column, first, last in spoken(file)
+        )
+
+    @classmethod
+    def _of(cls, comments: Iterable[_Comment]) -> Suppressions:
         found = cls()
         malformed = []
-        for comment in _comments(text):
+        for comment in comments:
             codes, scope, bad = _codes(comment.text)
             if bad:
                 malformed.append(comment.line)
@@ -96,37 +118,13 @@ class Suppressions:
                 whole = scope == "file-ignore"
                 first, last = (1, None) if whole else (comment.first, comment.last)
                 foreign = _PORTER.search(comment.text) is None
-                found.spoken += (Spoken(comment.line, codes, first, last, foreign),)
+                found.spoken += (Spoken(comment.line, codes, first, last, foreign, comment.column),)
             if scope == "file-ignore":
                 found.whole += codes
                 continue
             for line in range(comment.first, comment.last + 1) if codes else ():
                 found.lines[line] = found.lines.get(line, ()) + codes
         found.malformed = tuple(malformed)
-        return found
-
-    @classmethod
-    def read_lines(cls, text: str, mark: str = "#") -> Suppressions:
-        """Read the comments of a text that is not Python.
-
-        A comment behind something covers its own line, one alone on its line the next as well.
-
-        Args:
-            text: the text.
-            mark: how a line comment begins.
-        """
-        if not _MENTION.search(text.replace(mark, "#")):
-            return cls()
-        found = cls()
-        for number, line in enumerate(re.split(r"\r\n|\r|\n", text), 1):
-            at = line.find(mark)
-            codes, scope, _ = _codes("#" + line[at + len(mark) :]) if at >= 0 else ((), "", False)
-            if scope == "file-ignore":
-                found.whole += codes
-                continue
-            for covered in (number, number + 1) if line[:at].strip() == "" else (number,):
-                if codes:
-                    found.lines[covered] = found.lines.get(covered, ()) + codes
         return found
 
     def covers(self, code: str, line: int) -> bool:
@@ -156,16 +154,17 @@ def _comments(text: str) -> Iterator[_Comment]:
             (inside if first else own).append(token)
         elif token.type == tokenize.NEWLINE and first:
             last = token.start[0]
-            yield from (_Comment(t.string, t.start[0], first, last) for t in own)
+            yield from (_Comment(t.string, t.start[0], first, last, t.start[1]) for t in own)
             for comment in inside:
                 line = comment.start[0]
                 spoken = (first, last) if line == last else (line, line)
-                yield _Comment(comment.string, line, *spoken)
+                yield _Comment(comment.string, line, *spoken, comment.start[1])
             first, own, inside = 0, [], []
         elif token.type not in _LAYOUT and not first:
             first = token.start[0]
     for token in (*own, *inside):
-        yield _Comment(token.string, token.start[0], token.start[0], token.start[0])
+        line, column = token.start
+        yield _Comment(token.string, line, line, line, column)
 
 
 def _tokens(text: str) -> Iterator[tokenize.TokenInfo]:
@@ -187,13 +186,19 @@ def codes_of(comment: str) -> tuple[str, ...]:
     return _codes(comment)[0]
 
 
-def with_codes(comment: str, codes: Sequence[str]) -> str:
+def with_codes(comment: str, codes: Sequence[str], mark: str = "#") -> str:
     """The comment with an `ignore` of exactly these codes, whatever else it says."""
-    listed = f"# porter: ignore[{', '.join(codes)}]"
     found = _PORTER.search(comment)
+    listed = f"{found['mark'] if found else mark} porter: ignore[{', '.join(codes)}]"
     if found is None:
         return f"{comment.rstrip()}  {listed}" if comment else listed
     return comment[: found.start()] + listed + comment[found.end() :]
+
+
+def mention(line: str) -> int:
+    """Where a line mentions porter in a comment, 0-based; 0 if it does not."""
+    found = _MENTION.search(line)
+    return found.start() if found else 0
 
 
 def _codes(comment: str) -> tuple[tuple[str, ...], str, bool]:

@@ -61,11 +61,13 @@ class View:
         select: code prefixes in force; empty means all.
         ignore: code prefixes not in force.
         target: what the rules serve.
+        hardware: the product line of the target that was chosen; empty if none.
     """
 
     select: tuple[str, ...]
     ignore: tuple[str, ...]
     target: str
+    hardware: str = ""
 
 
 @dataclass(frozen=True)
@@ -138,14 +140,16 @@ _made: dict[View, tuple[Catalog, Signs]] = {}
 def _signs(view: View) -> tuple[Catalog, Signs]:
     if view not in _made:
         catalog = rules.selected(view.select, view.ignore)
-        _made[view] = (catalog.serving(view.target), Signs.of(catalog))
+        _made[view] = (catalog.serving(view.target, view.hardware), Signs.of(catalog))
     return _made[view]
 
 
 def _concerns(file: Seen, data: bytes, catalog: Catalog) -> bool:
     if file.kind == "other" and wants(rules.load(), file.relative):
         data = data.replace(b"\0", b"") if data.startswith(UTF16) else data
-        return own.MADE.match(data) is None and catalog.may_concern(data)
+        if own.MADE.match(data) is not None:
+            return False
+        return catalog.may_concern(data) or own.COMMENT.search(data) is not None
     if data.startswith(UTF16):
         return True
     if file.kind == "notebook":  # its bytes are JSON: what looks like a comment need not be one

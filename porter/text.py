@@ -16,15 +16,15 @@ from porter.catalog import Catalog
 from porter.edit import Claims, Span, apply
 from porter.engine import Outcome, RuleProblem, Settled
 from porter.project import Patterns
-from porter.rule import Category, Finding, Rule, Safety, Status
+from porter.rule import QUIET, Finding, Rule, Safety, Status
 from porter.suppress import Suppressions
 from porter.targets import Target
 from porter.text_site import DATA, TextCheck, TextFile, TextProblem, TextSite
 
 #: A longer text is not analysed: such files hold data, not settings.
 MAX_LENGTH = 10_000_000
-#: How a line comment begins, by kind; formats that are not listed have none.
-_COMMENT = {"native": "//", "json": "//"}
+#: What porter itself has written; its advice names what rules look for.
+_TODO = re.compile(r"(?<=[#/] )porter: TODO\[[^\r\n]*")
 _PROBLEM = "the rewrite would change more than its place; file left as it was"
 
 
@@ -75,16 +75,32 @@ def analyse_text(
     if len(text) > MAX_LENGTH:
         raise TextProblem(f"longer than {MAX_LENGTH // 1_000_000} million characters; not read")
     file = TextFile(text, path, callers or {})
-    findings = find(file, catalog, target)
-    silence = Suppressions.read_lines(text, _COMMENT.get(file.kind, "#"))
-    kept = [f for f in findings if not silence.covers(f.rule, file.index.position(f.start)[0])]
+    plain = _TODO.sub(lambda found: " " * len(found.group()), text)
+    seen = file if plain == text else TextFile(plain, path, callers or {})
+    findings = find(seen, catalog, target)
+    kept, silenced = _unsilenced(file, findings)
     done = _rewrite(file, kept, unsafe)
     problem = _problem(file, done) if done.text != text else ""
     if problem:
         left = [replace(f, reason=f.reason or problem) for f in kept]
         settled = tuple(_settle(file, f, Status.LEFT, ()) for f in left)
-        return Outcome(text, settled, problem, len(findings) - len(kept))
-    return Outcome(done.text, tuple(_settled(file, done)), "", len(findings) - len(kept))
+        return Outcome(text, settled, problem, len(silenced), silenced)
+    return Outcome(done.text, tuple(_settled(file, done)), "", len(silenced), silenced)
+
+
+def _unsilenced(
+    file: TextFile, findings: Iterable[Finding]
+) -> tuple[list[Finding], tuple[tuple[str, int], ...]]:
+    """The findings that no comment silences; the rule and the line of those that one does."""
+    silence = Suppressions.read_file(file)
+    kept, silenced = [], []
+    for finding in findings:
+        line = file.index.position(finding.start)[0]
+        if silence.covers(finding.rule, line):
+            silenced.append((finding.rule, line))
+        else:
+            kept.append(finding)
+    return kept, tuple(silenced)
 
 
 def find(file: TextFile, catalog: Catalog, target: Target) -> list[Finding]:
@@ -192,7 +208,7 @@ def _settled(file: TextFile, done: _Done) -> Iterator[Settled]:
     everything = [*done.accepted, *done.left]
     for finding in sorted(everything, key=lambda f: (f.start, f.end, f.rule)):
         status = Status.REWRITTEN if id(finding) in accepted else Status.LEFT
-        if status is Status.LEFT and finding.category is Category.INFORMATION:
+        if status is Status.LEFT and finding.category in QUIET:
             status = Status.INFORMATION
         yield _settle(file, finding, status, done.spans)
 

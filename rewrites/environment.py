@@ -24,6 +24,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+TOPIC = "environment"
 MARKERS = ("NCCL", "NVIDIA", "CUBLAS")
 
 FAMILY = re.compile(

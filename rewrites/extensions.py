@@ -11,6 +11,7 @@ from porter.site import Site
 from porter.targets import Target
 
 FAMILY = "native code from Python"
+TOPIC = "native code"
 
 MARKERS = ("cpp_extension", "CUDAExtension", "RawKernel", "triton", "SourceModule")
 

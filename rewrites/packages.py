@@ -213,6 +213,7 @@ def _markers() -> tuple[str, ...]:
     )
 
 
+TOPIC = "dependencies"
 MARKERS = _markers()
 
 
@@ -227,8 +228,8 @@ def _package_of(name: str) -> Package | None:
 
 def _own(module: Module, name: str) -> bool:
     """Whether a name is part of the project that is migrated."""
-    top = module.dotted.partition(".")[0]
-    return name.startswith(".") or (bool(top) and name.partition(".")[0] == top)
+    top, wanted = module.dotted.partition(".")[0], name.partition(".")[0]
+    return name.startswith(".") or (bool(top) and wanted == top) or wanted in module.facts.packages
 
 
 # What to say ------------------------------------------------------------------------------------
@@ -602,6 +603,35 @@ def _flash_left(call: ast.Call) -> str:
             "    return xformers.ops.memory_efficient_attention(q, k, v)\n",
             finding=True,
         ),
+        change(
+            "import torch\nfrom apex.normalization import FusedLayerNorm\n\n"
+            "norm = FusedLayerNorm(64, eps=1e-6)\n",
+            None,
+            "import torch\n\nnorm = torch.nn.LayerNorm(64, eps=1e-6)\n",
+        ),
+        change(
+            "import torch\nfrom apex.parallel import convert_syncbn_model\n\ndef f(model):\n"
+            "    return convert_syncbn_model(model)\n",
+            None,
+            "import torch\n\ndef f(model):\n"
+            "    return torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)\n",
+        ),
+        change(
+            "import torch\nfrom xformers.ops import memory_efficient_attention\n\n\n"
+            "def f(x, b, n, h):\n    q = x.reshape(b, n, h, 64)\n"
+            "    return memory_efficient_attention(q, q, q, p=0.1)\n",
+            None,
+            "import torch\n\n\ndef f(x, b, n, h):\n"
+            "    q = x.reshape(b, n, h, 64)\n"
+            "    return torch.nn.functional.scaled_dot_product_attention(q.transpose(1, 2), "
+            "q.transpose(1, 2), q.transpose(1, 2), dropout_p=0.1).transpose(1, 2)\n",
+        ),
+        keep(
+            "import torch\nfrom apex.normalization import FusedLayerNorm\n\n"
+            "norm = FusedLayerNorm(64, 1e-6, True, True)\n",
+            finding=True,
+            note="memory_efficient has no counterpart",
+        ),
         keep("import apex\n\ndef f(x):\n    return apex.unknown(x)\n", finding=False),
         keep("def f(amp, m):\n    return amp.initialize(m)\n", finding=False),
     ],
@@ -613,10 +643,15 @@ def counterpart_in_torch(site: Site, target: Target) -> Iterator[Finding]:
     The packages need CUDA; what takes their place is already installed.
 
     ## What it does
-    Names it at each use.
+    Names it at each use. npu: writes it where it takes the same arguments and does the same:
+    `FusedLayerNorm`, `SyncBatchNorm` and `convert_syncbn_model` of apex, and
+    `memory_efficient_attention` where the code itself says how many dimensions the tensors have.
 
     ## Safety
-    Always left: layouts, state and the flow of training code differ.
+    What is written computes the same up to rounding, with the same state. The rest is left:
+    `apex.amp` changes the model, the optimizer and the order of the training step at once, and
+    `torch.amp` needs each of them rewritten by hand; optimizers keep other states and defaults.
+    accelerator: always left, since the packages work on CUDA.
 
     ## References
     - https://docs.pytorch.org/docs/stable/amp.html
@@ -626,7 +661,101 @@ def counterpart_in_torch(site: Site, target: Target) -> Iterator[Finding]:
     """
     if site.kind == "import" or site.stored or _own(site.module, site.name):
         return
+    if not target.agnostic and (written := _counterpart(site, target)) is not None:
+        yield written
+        return
     yield site.gap(
         f"write {COUNTERPARTS[site.name]}",
         category=_use_category(site, target),
     )
+
+
+#: Names of apex with the same arguments in torch: what to write, and which they may be, in order.
+_SAME = {
+    "apex.normalization.FusedLayerNorm": (
+        "nn.LayerNorm", ("normalized_shape", "eps", "elementwise_affine"),
+    ),
+    "apex.normalization.fused_layer_norm.FusedLayerNorm": (
+        "nn.LayerNorm", ("normalized_shape", "eps", "elementwise_affine"),
+    ),
+    "apex.parallel.SyncBatchNorm": (
+        "nn.SyncBatchNorm",
+        ("num_features", "eps", "momentum", "affine", "track_running_stats", "process_group"),
+    ),
+    "apex.parallel.convert_syncbn_model": ("nn.SyncBatchNorm.convert_sync_batchnorm", ("module",)),
+}  # fmt: skip
+
+
+def _counterpart(site: Site, target: Target) -> Finding | None:
+    """The rewrite of a call whose counterpart surely does the same; None if there is none."""
+    call, found = site.call, torch_at(site)
+    if call is None or found is None or has_star(call):
+        return None
+    torch, imports = found
+    if site.name == "xformers.ops.memory_efficient_attention":
+        text = _efficient_attention(site.module, call, torch)
+        if text is None or not target.has(_SDPA_SINCE):
+            return None
+        span = site.module.span(call)
+    elif site.name in _SAME:
+        written, allowed = _SAME[site.name]
+        named = all(k.arg in allowed for k in call.keywords)
+        if len(call.args) > len(allowed) or not named:
+            return None
+        text, span = f"{torch}.{written}", site.module.span(call.func)
+    else:
+        return None
+    return site.finding(Edit.of(*span, text), imports=imports, span=span)
+
+
+_XFORMERS = {"query": 0, "key": 1, "value": 2, "attn_bias": 3, "p": 4, "scale": 5}
+
+
+def _efficient_attention(module: Module, call: ast.Call, torch: str) -> str | None:
+    """The call of `scaled_dot_product_attention` that does the same as one of xformers."""
+    given = {name: argument(call, at, name) for name, at in _XFORMERS.items()}
+    known = all(k.arg in _XFORMERS for k in call.keywords) and len(call.args) <= len(_XFORMERS)
+    tensors = [given["query"], given["key"], given["value"]]
+    ranks = {rank(module, t) if t is not None else 0 for t in tensors}
+    if not known or len(ranks) != 1 or not ranks <= {3, 4}:
+        return None
+    bias = given["attn_bias"]
+    if bias is not None and not (isinstance(bias, ast.Constant) and bias.value is None):
+        return None
+    heads = ranks == {4}
+    texts = [
+        _transposed(module, t) if heads else module.segment(t) for t in tensors if t is not None
+    ]
+    for name, new in (("p", "dropout_p"), ("scale", "scale")):
+        value = given[name]
+        if value is not None:
+            texts.append(f"{new}={module.segment(value)}")
+    text = f"{torch}.nn.functional.scaled_dot_product_attention({', '.join(texts)})"
+    return f"{text}.transpose(1, 2)" if heads else text
+
+
+#: Methods that return a tensor of as many dimensions as they are called on.
+_KEEPS_RANK = frozenset("contiguous transpose to half float bfloat16 clone type_as".split())
+
+
+def rank(module: Module, node: ast.expr, depth: int = 0) -> int:
+    """The number of dimensions of a tensor, where the code itself says it; else 0."""
+    if isinstance(node, ast.Name) and depth < 4:
+        owner = module.scope(node).owner(node.id)
+        bindings = owner.bindings.get(node.id, []) if owner is not None else []
+        if bindings and all(b.kind == "assign" and b.value is not None for b in bindings):
+            found = {rank(module, b.value, depth + 1) for b in bindings}
+            return found.pop() if len(found) == 1 else 0
+    if not isinstance(node, ast.Call) or depth > 4:
+        return 0
+    if module.name_of(node.func) == "einops.rearrange" and len(node.args) == 2:
+        pattern = node.args[1]
+        if isinstance(pattern, ast.Constant) and isinstance(pattern.value, str):
+            axes = re.sub(r"\([^)]*\)", "g", pattern.value.partition("->")[2]).split()
+            return 0 if "..." in axes else len(axes)
+    if not isinstance(node.func, ast.Attribute):
+        return 0
+    name, plain = node.func.attr, not any(isinstance(a, ast.Starred) for a in node.args)
+    if name in ("reshape", "view", "permute") and plain and len(node.args) > 1:
+        return len(node.args)
+    return rank(module, node.func.value, depth + 1) if name in _KEEPS_RANK else 0

@@ -365,6 +365,8 @@ def review_companions(site: Site, finding: Finding) -> Finding:
     """Mark rewrites in functions that also drive a library made for CUDA as unsafe."""
     if finding.safety is not Safety.SAFE:
         return finding
+    if site.name.partition(".")[0] in COMPANIONS:
+        return finding  # this rewrite is what takes the library out
     users = _companions(site.module)
     around = (users.get(id(p), "") for p in site.module.parents(site.node))
     used = next(filter(None, around), "")

@@ -20,8 +20,8 @@ from porter.targets import Target
 from ._match import attribute_token
 from .amp import type_use
 from .support import tables
-from .support.lookup import CPU_HINT, DTYPES, advice, listed
-from .support.tables import BINARY, Api
+from .support.lookup import CPU_HINT, DTYPES, advice, listed, witnesses
+from .support.tables import Api
 
 # What wakes the rules ---------------------------------------------------------------------------
 
@@ -75,7 +75,7 @@ ON_LINES = tuple(
     for n in _triggers(tables.unsupported(line) - tables.unsupported())
     if not n.startswith(ON_HOST)
 )
-FALLING_BACK = _triggers(n for n in tables.calls() if tables.on_cpu(n) or tables.backward_on_cpu(n))
+FALLING_BACK = _triggers(tables.ever_on_cpu())
 #: Methods that only tensors have: these names are looked at on receivers of unknown type, too.
 TENSOR_ONLY = frozenset(
     {
@@ -103,16 +103,7 @@ def _methods(names: Iterable[str]) -> tuple[str, ...]:
 UNSUPPORTED_METHODS = _methods(UNSUPPORTED)
 CPU_METHODS = tuple(n for n in _methods(FALLING_BACK) if n not in UNSUPPORTED_METHODS)
 #: Makers of tensors whose list says which dtypes they take.
-WITH_DTYPES = tuple(
-    sorted(
-        {
-            row.name
-            for version in tables.VERSIONS
-            for row in tables.apis(version).values()
-            if "dtype" in dict(row.dtypes) and not _is_method(row.name)
-        }
-    )
-)
+WITH_DTYPES = tuple(sorted(n for n in tables.limited_dtypes() if not _is_method(n)))
 
 #: Last names that are words of everyday code: they mark no file, what stands before them does.
 EVERYDAY = frozenset(
@@ -165,6 +156,8 @@ def _markers() -> tuple[str, ...]:
 
 
 MARKERS = _markers()
+#: By product line: half of the list is missing for 950DT, so that any name of torch may be.
+LINE_MARKERS = {"950DT": (r"torch",), "A3": (r"backends\.mkldnn",)}
 
 # What a site is ---------------------------------------------------------------------------------
 
@@ -294,11 +287,13 @@ def unsupported_api(site: Site, target: Target) -> Iterator[Finding]:
     The list says that they do not run on an NPU with the chosen version of torch_npu.
 
     ## What it does
-    Says what to use instead. The finding says so and is only potential where the list has the same
-    function under another name as supported, or where the binary of torch_npu 2.13.0 has a kernel
-    for every operator that the API calls, or hands one to the CPU, and where the API is only named
-    and not called, or may work on the CPU. What torch does on the host for
-    every device is information.
+    Says what to use instead. The list alone makes a finding mandatory only if nothing speaks against
+    it. The finding is potential, and states both facts, where the list has the same function under
+    another name as supported, and where the binary of the chosen torch_npu has a kernel or a
+    composite for every operator that the API calls, or hands one to the CPU. (For a version whose
+    binary was not read, the one before and the one behind it must agree.) It is potential as well
+    where the API is only named and not called, or may work on the CPU. What torch does on the host
+    for every device is information.
     `clip_grad_norm`, the old name of `clip_grad_norm_`, is renamed.
 
     ## Safety
@@ -306,7 +301,7 @@ def unsupported_api(site: Site, target: Target) -> Iterator[Finding]:
 
     ## References
     - Ascend/pytorch, docs/zh/api/native_api, for torch_npu 2.7.1, 2.11.0, 2.12.0 and 2.13.0
-    - the operators of torch_npu 2.13.0, docs/support.md
+    - the operators of the binaries of torch_npu, docs/support.md
     - https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.clip_grad_norm.html
     """
     row = _row(site, target)
@@ -328,7 +323,9 @@ def unsupported_api(site: Site, target: Target) -> Iterator[Finding]:
         return
     yield site.gap(
         f"{said}; {hint or 'call it on copies on the CPU, or find another way'}",
-        category=_category(row) if _called(site) and not _may_be_cpu(site) else Category.POTENTIAL,
+        category=_category(row, target)
+        if _called(site) and not _may_be_cpu(site)
+        else Category.POTENTIAL,
         symbol=row.name,
     )
 
@@ -346,13 +343,35 @@ _MAKERS = frozenset(
 )
 
 
+#: Functions that take what they are given wherever it lies: a model to export, a buffer to exchange.
+_ANYWHERE = ("torch.export.", "torch.from_dlpack", "torch.utils.dlpack.")
+
+
 def _may_be_cpu(site: Site) -> bool:
     """Whether nothing says that the work is done on the device."""
     if site.kind == "attribute":
-        return not is_tensor(site.module, site.node.value)
+        receiver = site.node.value
+        return not is_tensor(site.module, receiver) or _made_on_cpu(site.module, receiver)
+    if site.name.startswith(_ANYWHERE):
+        return True
     if site.name in _MAKERS and site.call is not None:
         return not any(k.arg in ("device", None) for k in site.call.keywords)
     return False
+
+
+def _made_on_cpu(module: Module, node: Any) -> bool:
+    """Whether an expression, or all that its name is bound to, makes a tensor and names no device."""
+    if isinstance(node, ast.Name):
+        owner = module.scope(node).owner(node.id)
+        bindings = owner.bindings.get(node.id, []) if owner is not None else []
+        values = [b.value for b in bindings if b.kind == "assign"]
+        return bool(values) and all(_made_on_cpu(module, v) for v in values)
+    return (
+        isinstance(node, ast.Call)
+        and module.name_of(node.func) in TENSOR_MAKERS
+        and not any(k.arg in ("device", None) for k in node.keywords)
+        and not any(is_tensor(module, argument) for argument in node.args)
+    )
 
 
 def _renamed(site: Site) -> Edit | None:
@@ -362,12 +381,26 @@ def _renamed(site: Site) -> Edit | None:
     return Edit.of(*span, "clip_grad_norm_") if span is not None and site.call is not None else None
 
 
-def _category(row: Api) -> Category:
-    """Mandatory, unless the list itself, or the binary of that version, speaks against it."""
-    contradicted = bool(tables.twin(row.name, row.version))
-    if row.version == BINARY:
-        contradicted |= tables.runs(row.name) or bool(tables.on_cpu(row.name))
+def _category(row: Api, target: Target) -> Category:
+    """Mandatory, unless the list itself, or the binary of the target, speaks against it."""
+    read = witnesses(target)
+    contradicted = (
+        bool(tables.twin(row.name, row.version))
+        or all(tables.runs(row.name, version) for version in read)
+        or all(tables.on_cpu(row.name, version) for version in read)
+    )
     return Category.POTENTIAL if contradicted else Category.MANDATORY
+
+
+#: Names that say nothing of what a product line can do: types, questions, tensors from Python values.
+ANYWHERE = (
+    "torch.Tensor",
+    "torch.tensor",
+    "torch.backends.mps.",
+    "torch.backends.mkldnn.",
+    "torch.distributed.is_",
+    "torch.nn.Module.",
+)
 
 
 # POR902 -----------------------------------------------------------------------------------------
@@ -394,8 +427,9 @@ def unsupported_on_product_line(site: Site, target: Target) -> Iterator[Finding]
 
     ## What it does
     Reports nothing unless a product line is chosen, then each API once in a file. Where the binary of
-    torch_npu 2.13.0 has a kernel for every operator that the API calls, it is information: the
-    binary is one for all product lines, and the list has not even `torch.nn.Linear` for 950DT.
+    the chosen torch_npu has a kernel or a composite for every operator that the API calls, it is
+    information: the binary is one for all product lines, and the list has not even
+    `torch.nn.Linear` for 950DT.
 
     ## Safety
     Always left.
@@ -412,7 +446,9 @@ def unsupported_on_product_line(site: Site, target: Target) -> Iterator[Finding]
     if row.name in said:
         return
     said.add(row.name)
-    kernels = row.version == BINARY and tables.runs(row.name)
+    kernels = row.name.startswith(ANYWHERE) or all(
+        tables.runs(row.name, version) for version in witnesses(target)
+    )
     yield site.gap(
         f"Ascend's list for torch_npu {row.version} has {row.name} for {', '.join(row.lines)}, "
         f"not for {target.hardware}: test it there",
@@ -449,8 +485,8 @@ def api_on_the_cpu(site: Site, target: Target) -> Iterator[Finding]:
 
     ## What it does
     Names the operators. Which operators an API calls was seen with the sample inputs of torch's own
-    tests; only those that every sample calls count. What the binary of torch_npu 2.13.0 does with
-    them was read from its dispatch table.
+    tests; only those that every sample calls count. What the binary of the chosen torch_npu does
+    with them was read from its dispatch table.
 
     ## Safety
     Nothing needs to change.
@@ -462,14 +498,18 @@ def api_on_the_cpu(site: Site, target: Target) -> Iterator[Finding]:
     name = _method_name(site) if site.kind == "attribute" else site.name
     if not name or not _used(site) or _listed_as_unsupported(name, target):
         return
-    forward, backward = tables.on_cpu(name), tables.backward_on_cpu(name)
+    try:
+        version = witnesses(target)[-1]
+    except Unanswerable:
+        return
+    forward, backward = tables.on_cpu(name, version), tables.backward_on_cpu(name, version)
     if not forward and not backward:
         return
     said = f"runs {' and '.join(forward or backward)} on the CPU"
     if not forward:
         said += " in the backward pass"
     yield site.gap(
-        f"torch_npu {BINARY} {said}; {CPU_HINT}",
+        f"torch_npu {version} {said}; {CPU_HINT}",
         category=Category.INFORMATION,
         effort=0,
         symbol=name,

@@ -13,6 +13,7 @@ from porter.text_site import TextSite, text_rule
 from . import _artefacts as art
 
 FAMILY = "clusters"
+TOPIC = "containers"
 
 # POR871 -----------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from porter.text_site import TextFile, TextSite, text_rule
 from . import _artefacts as art
 
 FAMILY = "configurations"
+TOPIC = "environment"
 
 _CUDA = re.compile(r"cuda(?::\d+)?\Z")
 #: Configurations of CI, editors and packages: what they call a device is not torch's.

@@ -12,6 +12,7 @@ from porter.text_site import TextSite, text_rule
 from . import _artefacts as art
 
 FAMILY = "containers"
+TOPIC = "containers"
 
 _CONTAINERS = (*art.DOCKER, *art.SHELL, *art.MAKE, *art.YAML, *art.JSON)
 

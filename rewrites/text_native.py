@@ -13,6 +13,7 @@ from porter.text_site import TextSite, text_rule
 from . import _artefacts as art
 
 FAMILY = "native sources"
+TOPIC = "native code"
 
 _KERNEL = re.compile(
     r"__global__\s+(?:(?:static|inline|void|__launch_bounds__\s*\((?:[^()]|\([^()]*\))*\))\s+)*?"

@@ -15,6 +15,7 @@ from . import _artefacts as art
 from .packages import Package, describe, packages
 
 FAMILY = "requirements and environments"
+TOPIC = "dependencies"
 
 MARKERS = ("install_requires", "extras_require", "setup_requires")
 
@@ -293,10 +294,11 @@ def cuda_bound_requirement(site: TextSite, target: Target) -> Iterator[Finding]:
         elif item.installer == "pip" and (known := _unknown(item)):
             yield site.gap(item.span, known, category=Category.POTENTIAL, symbol=item.name)
     if vendor:
-        names = ", ".join(item.name for item in vendor[:3]) + (", ..." if vendor[3:] else "")
+        every = list(dict.fromkeys(item.name for item in vendor))
+        names = ", ".join(every[:3]) + (", ..." if every[3:] else "")
         yield site.gap(
             vendor[0].span,
-            f"{len(vendor)} of NVIDIA's packages ({names}) that only builds for CUDA need: drop them",
+            f"{len(every)} of NVIDIA's packages ({names}) that only builds for CUDA need: drop them",
             category=Category.POTENTIAL if target.agnostic else Category.MANDATORY,
             effort=1,
         )

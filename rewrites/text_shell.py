@@ -16,6 +16,7 @@ from .environment import FAMILY as NAMES
 from .environment import Variable, variables
 
 FAMILY = "shell scripts and CI"
+TOPIC = "environment"
 
 _WITH_VARIABLES = (*art.SHELL, *art.DOCKER, *art.MAKE, *art.YAML, *art.JSON, *art.TOML, *art.INI)
 _WORKFLOWS = (

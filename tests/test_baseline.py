@@ -156,6 +156,40 @@ def test_adoption(tmp_path: Path) -> None:
     assert data["verdict"]["status"] == "BLOCKED", "accepted is not done"
 
 
+def test_files_other_than_python_leave_the_baseline_too(tmp_path: Path) -> None:
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "a.py").write_text(CODE + "\n\nprint(torch.accelerator)\n")
+    (tmp_path / "pyproject.toml").write_text(
+        '[project]\nname = "x"\nversion = "1"\ndependencies = ["torch>=1.0"]\n'
+    )
+    requirements = tmp_path / "requirements.txt"
+    requirements.write_text("torch==1.9.0\ncupy\n")
+    (tmp_path / "run.sh").write_text("nvcc a.cu\n")
+
+    def kept() -> set[tuple[str, str]]:
+        data = json.loads((tmp_path / "base.json").read_text())
+        return {(f["path"], f["rule"]) for f in data["findings"]}
+
+    assert run("check", ".", "--write-baseline", "base.json", cwd=tmp_path).returncode == 0
+    assert kept() == {
+        ("pyproject.toml", "POR010"), ("requirements.txt", "POR010"), ("run.sh", "POR852"),
+        ("requirements.txt", "POR833"), ("src/a.py", "POR101"),
+    }  # fmt: skip
+    check = ("--baseline", "base.json", "-q")
+    requirements.write_text("torch>=2.9\ncupy\n")
+    assert run("check", "src", *check, cwd=tmp_path).returncode == 0
+    assert ("requirements.txt", "POR010") not in kept(), "a run reads what the project requires"
+    assert ("requirements.txt", "POR833") in kept(), "but not the rest of that file"
+    assert ("pyproject.toml", "POR010") in kept()
+    requirements.write_text("torch>=2.9\n")
+    (tmp_path / "run.sh").write_text("cc a.c\n")
+    assert run("check", ".", *check, cwd=tmp_path).returncode == 0
+    assert kept() == {("pyproject.toml", "POR010"), ("src/a.py", "POR101")}
+    (tmp_path / "src" / "a.py").write_text(CODE)
+    assert run("check", ".", *check, cwd=tmp_path).returncode == 0
+    assert ("pyproject.toml", "POR010") in kept(), "it waits until code asks for a newer torch"
+
+
 def test_baseline_mistakes(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text(CODE)
     done = run("check", "a.py", "--baseline", "none.json", cwd=tmp_path)

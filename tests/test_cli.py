@@ -468,7 +468,7 @@ def test_the_report_is_the_same_on_every_run(tmp_path: Path) -> None:
     assert site["after"].startswith("    return x.to(")
     assert set(site) == {
         "path", "line", "column", "rule", "status", "safety", "category", "effort", "symbol",
-        "before", "after", "reason", "snippet", "accepted", "fingerprint",
+        "before", "after", "proposed", "reason", "snippet", "accepted", "fingerprint",
     }  # fmt: skip
 
 

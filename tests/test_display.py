@@ -68,6 +68,17 @@ def test_workflow_commands_are_escaped() -> None:
     )
 
 
+def test_names_and_code_stay_on_their_line() -> None:
+    evil = "a\n::error::b\x1b[2J\u202e.py"
+    line = display.concise(
+        site(evil, 3, reason="\x1b[1m"), evil, load(), display.Ink(io.StringIO())
+    )
+    assert line == (
+        r"a\n::error::b\x1b[2J\u202e.py:3:2: POR101 cuda-method-call: \x1b[1m"
+    )  # fmt: skip
+    assert display.visible("\tfine caf\u00e9 \U0001f600") == "\tfine caf\u00e9 \U0001f600"
+
+
 def test_the_summary_groups_by_rule_and_reason() -> None:
     sites = [site("a.py", n) for n in range(1, 6)] + [site("b.py", 1, reason="another")]
     files = [FileReport("a.py", FileStatus.UNCHANGED), FileReport("b.py", FileStatus.UNCHANGED)]

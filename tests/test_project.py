@@ -266,7 +266,7 @@ def test_exclude(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.skipped == ()
     monkeypatch.chdir(tmp_path)
     named = [Path("tests/b.py")]
-    assert names(discover(named, exclude=["tests/"])) == ["b.py"]
+    assert names(discover(named, exclude=["tests/"])) == ["tests/b.py"]
     assert names(discover(named, exclude=["tests/"], force_exclude=True)) == []
     monkeypatch.chdir(tmp_path / "tests")
     named = [Path("b.py")]
@@ -274,6 +274,39 @@ def test_exclude(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (
         names(discover(named, exclude=["tests/"], force_exclude=True, exclude_base=tmp_path)) == []
     )
+
+
+def test_files_that_a_program_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As pre-commit does: all that have changed, whatever they are."""
+    make(
+        tmp_path,
+        *("a.py", "README.md", "requirements/base.txt", "vendor/v.py", "x/build/b.py", "tool"),
+        *("a b\nc.py", ".venv/z.py"),
+    )
+    (tmp_path / "link.py").symlink_to("a.py")
+    monkeypatch.chdir(tmp_path)
+    every = [p for p in Path().rglob("*") if p.is_file()]
+    wants = Patterns(["**/requirements/*.txt"])
+    found = discover(every, force_exclude=True, also=lambda p: wants.match(p, folder=False))
+    assert names(found) == ["a b\nc.py", "a.py", "requirements/base.txt"]
+    assert set(reasons(found)) == {"vendor", "x/build"}
+    assert len(discover(every).files) == len(every) - 1, "a person who names a file wants it"
+    monkeypatch.chdir(tmp_path / "vendor")
+    assert names(discover([Path("v.py")], force_exclude=True)) == ["v.py"]
+    assert names(discover([Path("../a.py")], force_exclude=True)) == ["a.py"]
+
+
+@needs_git
+def test_tracked_build_folders_are_code_also_if_a_program_names_their_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path, "build/t.py", "build/u.py")
+    run_git(tmp_path, "init", "-q")
+    run_git(tmp_path, "add", "build/t.py")
+    monkeypatch.chdir(tmp_path)
+    named = [Path("build/t.py")]
+    assert names(discover(named, force_exclude=True)) == ["build/t.py"]
+    assert names(discover([Path("build/u.py")], force_exclude=True)) == []
 
 
 @needs_git

@@ -171,6 +171,46 @@ LINES = {
         "import torch\nd = 'cuda' if torch.cuda.is_available() else 'cpu'\ntorch.ones(1, device=d)\n",
         2,
     ),
+    "count": (
+        "import torch\n\nfor i in range(torch.cuda.device_count()):\n    torch.ones(1, device=f'cuda:{i}')\n",
+        3,
+    ),
+    "spawn over none": (
+        "import torch\nimport torch.multiprocessing as mp\n\n\ndef work(i):\n    torch.ones(1, device=i)\n\n\nif __name__ == '__main__':\n    n = len('')\n    mp.spawn(work, nprocs=n)\n",
+        11,
+    ),
+    "one step of many": (
+        "import torch\nimport torch.multiprocessing as mp\n\nprint(torch.ones(2, device='npu') * 2)\nmp.start_processes(print, nprocs=0)\n",
+        5,
+    ),
+    "scaler": (
+        "import torch\nx = torch.ones(2, device='npu') * 2\nwith torch.autocast('cuda'):\n    x @ x\n",
+        3,
+    ),
+    "training on the host": (
+        "import torch\nmodel = torch.nn.Linear(2, 2)\nstep = torch.optim.SGD(model.parameters(), 0.1)\nx = torch.ones(2, 2, device='npu') * 2\nmodel(x.cpu()).sum().backward()\nstep.step()\n",
+        6,
+    ),
+    "caught": (
+        "import torch\nx = torch.ones(2, device='npu') * 2\ntry:\n    x = x.cuda()\nexcept Exception:\n    pass\n",
+        4,
+    ),
+    "skipped": (
+        "import os\nimport torch\nprint(torch.ones(2, device='npu') * 2, flush=True)\nos._exit(0)\n",
+        4,
+    ),
+    "segfault": (
+        "import ctypes\nimport torch\ntorch.ones(2, device='npu') * 2\nctypes.string_at(1)\n",
+        4,
+    ),
+    "dtype": (
+        "import torch\nx = torch.ones(2, device='npu', dtype=torch.float64).cumsum(0)\ntorch.relu(x)\n",
+        3,
+    ),
+    "copies": (
+        "import torch\nx = torch.ones(256).to('npu')\ny = x.to('npu:1')\ny.cpu()\ny.sum().item()\ny.copy_(torch.ones(256))\n",
+        2,
+    ),
     "missing": ("import torch_npu\n\ntorch_npu.npu.nothing_like_it()\n", 3),
     "hang": ("import time\nimport torch\ntorch.ones(1, device='npu')\ntime.sleep(99)\n", 4),
     "spawn": (
@@ -181,7 +221,7 @@ LINES = {
 
 
 def verdict_on(folder: Path, name: str, **options: Any) -> tuple[Rehearsal, str]:
-    script = folder / f"case_{name}.py"
+    script = folder / f"case_{name.replace(' ', '_')}.py"
     script.write_text(LINES[name][0])
     found, _ = simulated(folder, [str(script)], "npu", folder=str(folder), **options)
     return found, f"{script}:{LINES[name][1]}"
@@ -200,6 +240,34 @@ def test_a_fallback_raises_if_strict(folder: Path) -> None:
     assert found.failures[0].type == "NotImplementedError"
 
 
+def test_copies_are_counted_by_line_and_direction(folder: Path) -> None:
+    found, place = verdict_on(folder, "copies")
+    script = place.rpartition(":")[0]
+    rows = {(t.place.removeprefix(f"{script}:"), t.what): t.bytes for t in found.transfers}
+    assert rows == {
+        ("2", "host to npu"): 1024,
+        ("3", "npu to npu"): 1024,
+        ("4", "npu to host"): 1024,
+        ("5", "npu to host"): 4,
+        ("6", "host to npu"): 1024,
+    }
+    assert found.memory["npu:0"]["peak"] == 1024
+    assert found.memory["npu:1"]["peak"] == 1024 + 512
+
+
+def test_a_dtype_that_the_product_line_does_not_take(folder: Path) -> None:
+    found, place = verdict_on(folder, "dtype", hardware="A2")
+    assert found.verdict is Verdict.NOT_PROVED
+    said = f"{place}: aten::relu with float64: aclnnRelu of CANN does not take it on A2"
+    assert said in found.reasons
+    assert any("aten::cumsum with float64" in n.what for n in found.notes)
+    assert verdict_on(folder, "dtype")[0].verdict is Verdict.RAN
+    found, _ = verdict_on(folder, "dtype", hardware="A2", strict=True)
+    assert found.verdict is Verdict.FAILED
+    assert found.failures[0].type == "UnsupportedDtype"
+    assert found.failures[0].place == place
+
+
 def test_cuda_fails_with_the_users_line_and_the_rule(folder: Path) -> None:
     found, place = verdict_on(folder, "cuda")
     assert found.verdict is Verdict.FAILED
@@ -207,10 +275,35 @@ def test_cuda_fails_with_the_users_line_and_the_rule(folder: Path) -> None:
     assert any("POR101" in r for r in found.rules)
 
 
-def test_a_script_that_never_used_the_device_is_not_proved(folder: Path) -> None:
-    found, place = verdict_on(folder, "silent")
+@pytest.mark.parametrize(
+    ("case", "said"),
+    [
+        ("silent", "torch.cuda.is_available answered False"),
+        ("count", "torch.cuda.device_count answered 0"),
+        ("spawn over none", "spawned over no process"),
+        ("one step of many", "spawned over no process"),
+        ("scaler", "autocast('cuda') without effect"),
+        ("training on the host", "the optimiser steps parameters on the host only"),
+        ("caught", "torch.cuda failed"),
+    ],
+)
+def test_ending_well_on_the_host_is_not_proof(folder: Path, case: str, said: str) -> None:
+    found, place = verdict_on(folder, case)
     assert found.verdict is Verdict.NOT_PROVED
-    assert any(place in r for r in found.reasons)
+    assert any(place in r and said in r for r in found.reasons), found.reasons
+
+
+def test_an_early_exit_is_remarked(folder: Path) -> None:
+    found, place = verdict_on(folder, "skipped")
+    assert found.verdict is Verdict.RAN, found
+    assert [n.what for n in found.notes if n.place == place] == ["os._exit(0) ended the process"]
+
+
+def test_a_crash_names_its_line(folder: Path) -> None:
+    found, place = verdict_on(folder, "segfault")
+    assert found.verdict is Verdict.CRASHED
+    assert found.operators, "what it had done is known"
+    assert [f.place for f in found.failures] == [place]
 
 
 def test_a_name_that_does_not_exist_fails(folder: Path) -> None:
@@ -228,7 +321,7 @@ def test_an_error_in_a_spawned_process_names_its_line(folder: Path) -> None:
 def test_a_hang_tells_where_it_was(folder: Path) -> None:
     script = folder / "case_hang.py"
     script.write_text(LINES["hang"][0])
-    found = rehearse([str(script)], Options(limit=25.0, folder=str(folder)))
+    found = rehearse([str(script)], Options(limit=16.0, folder=str(folder)))
     assert found.verdict is Verdict.HUNG
     assert 'case_hang.py", line 4' in found.stacks
 

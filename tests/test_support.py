@@ -5,19 +5,27 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-from porter import catalog, engine
+from porter import catalog, engine, runner
+from porter.config import Settings
 from porter.engine import Settled
 from porter.rewrites import packages, support_api
+from porter.rewrites.environment import variables
 from porter.rewrites.support import tables
 from porter.rule import Category
 from porter.scan import may_match
 from porter.targets import Target
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parents[1]
 SUPPORT = ROOT / "rewrites" / "support"
@@ -114,48 +122,105 @@ def test_the_documentation_is_read() -> None:
     }
 
 
-def _slice(name: str, versions: tuple[str, ...]) -> dict[str, Any]:
-    """The input that the shipped rows of an API must have come from."""
-    found: dict[str, Any] = {}
-    for version in versions:
-        row = tables.api(name, version)
-        if row is None:
-            continue
-        entry: dict[str, Any] = {
-            "hardware": {line: line in row.lines for line in tables.LINES},
-            "module": row.page,
-        }
-        if row.npu_name:
-            entry["npu_name"] = row.npu_name
-        if row.limited:
-            entry["has_limits"] = True
-        if row.dtypes:
-            entry["dtypes_by_param"] = {k: list(v) for k, v in row.dtypes}
-        if row.missing_dtypes:
-            entry["unsupported_dtypes"] = list(row.missing_dtypes)
-        if row.fallback:
-            entry["cpu_fallback"] = row.fallback
-        if row.inference_only:
-            entry["inference_only"] = True
-        found[version] = {name: entry}
+#: Parts of the inputs that the shipped tables were made from, as they were read.
+SLICE = Path(__file__).parent / "support_slice"
+
+
+def _inputs() -> dict[str, Any]:
+    return {
+        "native_api": SLICE / "native_api.json",
+        "operators": sorted(SLICE.glob("operators-*.json")),
+        "calls": SLICE / "calls.json",
+        "names": SLICE / "names.txt",
+        "packages": SLICE / "ecosystem.json",
+    }
+
+
+def _named(text: str) -> dict[str, list[str]]:
+    """The rows of a table with the section each stands in, by their first column."""
+    found: dict[str, list[str]] = {}
+    section = ""
+    for line in text.splitlines():
+        if line.startswith("= "):
+            section = line
+        elif not line.startswith("#"):
+            found.setdefault(line.partition("\t")[0], []).append(f"{section} {line}")
     return found
 
 
-def _lines(text: str, name: str) -> list[str]:
-    return [line for line in text.splitlines() if line.partition("\t")[0] == name]
+@pytest.fixture(scope="module")
+def rebuilt(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tables, made from the slice."""
+    folder = tmp_path_factory.mktemp("support")
+    BUILDER.build(_inputs(), folder, folder / "packages.toml")
+    return folder
 
 
 @pytest.mark.parametrize(
-    "name",
-    ["torch.stft", "torch.bmm", "torch.cuda.CUDAGraph", "torch.nn.DataParallel", "torch.mean",
-     "torch.Tensor.acosh", "torch.use_deterministic_algorithms", "torch.jit.script"],
+    ("table", "rows"),
+    [("api.tsv", 10), ("operators.tsv", 34), ("calls.tsv", 6), ("names.tsv", 12),
+     ("fallbacks.tsv", 8)],
 )  # fmt: skip
-def test_a_slice_is_regenerated(name: str) -> None:
-    sliced = _slice(name, tables.VERSIONS)
-    facts = {"versions": {v: sliced.get(v, {}) for v in tables.VERSIONS}}
-    made = BUILDER.api_table(facts)
-    shipped = (SUPPORT / "api.tsv").read_text(encoding="utf-8")
-    assert _lines(made, name) == _lines(shipped, name) != []
+def test_a_slice_is_regenerated(rebuilt: Path, table: str, rows: int) -> None:
+    made = _named((rebuilt / table).read_text(encoding="utf-8"))
+    shipped = _named((SUPPORT / table).read_text(encoding="utf-8"))
+    assert len(made) >= rows
+    for name, lines in made.items():
+        assert lines == shipped.get(name), name
+
+
+def test_a_slice_of_the_packages_is_regenerated(rebuilt: Path) -> None:
+    made = tomllib.loads((rebuilt / "packages.toml").read_text(encoding="utf-8"))
+    text = (ROOT / "rewrites" / "packages.toml").read_text(encoding="utf-8")
+    shipped = {row["name"]: row for row in tomllib.loads(text)["package"]}
+    assert len(made["package"]) >= 6
+    for row in made["package"]:
+        assert row == shipped[row["name"]]
+
+
+@pytest.mark.parametrize("version", tables.VERSIONS)
+def test_the_slice_has_every_version_of_the_lists(version: str) -> None:
+    facts = json.loads((SLICE / "native_api.json").read_text(encoding="utf-8"))
+    for name, entry in facts["versions"][version].items():
+        row = tables.api(name, version)
+        assert row is not None
+        assert {line: line in row.lines for line in tables.LINES} == entry["hardware"]
+
+
+@pytest.mark.parametrize("version", tables.BINARIES)
+def test_the_slice_has_every_binary(version: str) -> None:
+    facts = json.loads((SLICE / f"operators-{version}.json").read_text(encoding="utf-8"))
+    known = tables.operators(version)
+    checked = 0
+    for kind in tables.KINDS:
+        for name in facts[kind]:
+            assert known[name].kind == kind
+            checked += 1
+    assert checked >= 20
+    said = tables.sources()[f"operators.tsv {version}"]["source"]
+    assert facts["git"][:8] in said
+    assert f"torch {facts['torch']} ({facts['machine']})" in said
+
+
+def test_binaries_that_speak_for_a_version() -> None:
+    assert tables.binaries("2.9") == ("2.9.0",)
+    assert tables.binaries("2.12.0") == ("2.10.0", "2.13.0")
+    assert tables.binaries("2.6") == ("2.7.1",)
+    assert tables.binaries("3.0") == ("2.14.0",)
+
+
+def test_versions_differ_where_the_binaries_do() -> None:
+    """As the dispatcher said when each was loaded."""
+    facts = {v: json.loads((SLICE / f"operators-{v}.json").read_text()) for v in tables.BINARIES}
+    changed = [
+        n
+        for n in facts["2.7.1"]["npu"]
+        if n in facts["2.8.0"]["cpu_fallback"] and n in facts["2.9.0"]["npu"]
+    ]
+    assert changed
+    for name in changed:
+        kinds = [tables.operators(v)[name].kind for v in ("2.7.1", "2.8.0", "2.9.0")]
+        assert kinds == ["npu", "cpu_fallback", "npu"]
 
 
 def test_known_rows_of_the_documentation() -> None:
@@ -172,30 +237,34 @@ def test_known_rows_of_the_documentation() -> None:
 
 
 def test_tables_are_built_from_each_input(tmp_path: Path) -> None:
-    inputs = {
+    inputs: dict[str, dict[str, Any]] = {
         "operators": {
             "npu": ["aten::bmm"], "composite": ["aten::absolute"],
             "composite_explicit": ["aten::lgamma"], "cpu_fallback": ["aten::lgamma.out"],
             "npu_ops": ["npu::npu_dtype_cast"], "AutogradPrivateUse1": ["aten::bmm"],
             "autocast_policy": {"aten::bmm": "lower_precision_fp"},
+            "torch_npu": "2.13.0", "torch": "2.13.0+cpu", "git": "c798c6532a0d", "read": "2026-11-24",
+            "machine": "x86_64",
+            "messages": [
+                "CAUTION: The operator aten::logit, aten::logit_ and aten::logit.out is currently "
+                "not supported on the NPU backend. Now this operator will fallback to run on the CPU."
+            ],
         },
-        "calls": {"torch": "2.13.0+cpu", "calls": {
+        "calls": {"torch": "2.13.0+cpu", "read": "2026-11-24", "calls": {
             "torch.lgamma": {"forward": ["aten::lgamma", "aten::detach"], "backward": []}}},
     }  # fmt: skip
-    files = {}
+    older = {**inputs["operators"], "torch_npu": "2.7.1.post11", "autocast_policy": {},
+             "npu": ["aten::bmm", "aten::lgamma.out"], "cpu_fallback": []}  # fmt: skip
+    files: dict[str, Any] = {}
     for option, facts in inputs.items():
         files[option] = tmp_path / f"{option}.json"
         files[option].write_text(json.dumps(facts), encoding="utf-8")
+    (tmp_path / "older.json").write_text(json.dumps(older), encoding="utf-8")
+    files["operators"] = [files["operators"], tmp_path / "older.json"]
     files["names"] = tmp_path / "names.txt"
     files["names"].write_text(
         f"# torch_npu: 1 public names\ntorch_npu.fast_gelu\tcallable\t__all__\t{BUILDER.GENERIC}\n"
         "torch.Tensor.npu\nop\tnpu::npu_dtype_cast(Tensor input, ScalarType dtype) -> Tensor\n",
-        encoding="utf-8",
-    )
-    files["fallbacks"] = tmp_path / "fallbacks.txt"
-    files["fallbacks"].write_text(
-        "CAUTION: The operator aten::logit, aten::logit_ and aten::logit.out is currently not "
-        "supported on the NPU backend. Now this operator will fallback to run on the CPU.\n",
         encoding="utf-8",
     )
     BUILDER.build(files, tmp_path, tmp_path / "packages.toml")
@@ -205,8 +274,9 @@ def test_tables_are_built_from_each_input(tmp_path: Path) -> None:
         return [line for line in text.splitlines() if not line.startswith("#")]
 
     assert rows("operators.tsv") == [
-        "= npu", "bmm\tA\tlower_precision_fp", "= composite", "absolute", "= composite_explicit",
-        "lgamma", "= cpu_fallback", "lgamma.out", "= npu_ops", "npu::npu_dtype_cast",
+        "= npu", "bmm\t\tA\tlower_precision_fp", "lgamma.out\t0", "= composite", "absolute",
+        "= composite_explicit", "lgamma", "= cpu_fallback", "lgamma.out\t1", "= npu_ops",
+        "npu::npu_dtype_cast",
     ]  # fmt: skip
     assert rows("calls.tsv") == ["torch.lgamma\tlgamma"]
     assert rows("names.tsv") == [
@@ -216,7 +286,11 @@ def test_tables_are_built_from_each_input(tmp_path: Path) -> None:
     ]
     assert [r.partition("\t")[0] for r in rows("fallbacks.tsv")] == ["logit", "logit.out", "logit_"]
     sources = json.loads((tmp_path / "sources.json").read_text(encoding="utf-8"))
-    assert set(sources) == {"operators.tsv", "calls.tsv", "names.tsv", "fallbacks.tsv"}
+    assert set(sources) == {
+        "operators.tsv", "operators.tsv 2.7.1", "operators.tsv 2.13.0", "calls.tsv", "names.tsv",
+        "fallbacks.tsv",
+    }  # fmt: skip
+    assert "2.7.1.post11 (git c798c653)" in sources["operators.tsv 2.7.1"]["source"]
     assert all(re.fullmatch(r"[0-9a-f]{64}", s["input_sha256"]) for s in sources.values())
 
 
@@ -229,7 +303,8 @@ def test_statistics_are_those_of_the_tables() -> None:
 
 def test_every_table_has_a_source() -> None:
     listed = tables.sources()
-    files = {p.name for p in SUPPORT.glob("*.tsv")} | {"packages.toml"}
+    files = {p.name for p in SUPPORT.glob("*.tsv")} | {"packages.toml", "environment.toml"}
+    files |= {f"operators.tsv {version}" for version in tables.BINARIES}
     assert set(listed) == files
     for name, said in listed.items():
         assert said["source"], name
@@ -237,12 +312,27 @@ def test_every_table_has_a_source() -> None:
 
 
 def test_the_tables_stay_small() -> None:
-    assert sum(p.stat().st_size for p in SUPPORT.iterdir() if p.is_file()) < 600_000
+    assert sum(p.stat().st_size for p in SUPPORT.glob("*.t*")) < 600_000
+
+
+@pytest.mark.parametrize("version", tables.VERSIONS)
+def test_every_row_of_the_lists_has_a_source(version: str) -> None:
+    for row in tables.apis(version).values():
+        assert re.search(r"pytorch_[\d-]+/[\w.-]+\.md \(20\d\d-\d\d-\d\d\)\Z", row.source), row
+
+
+def test_every_package_and_variable_has_a_source() -> None:
+    assert re.fullmatch(r"20\d\d-\d\d-\d\d", packages.read())
+    for row in packages.packages():
+        assert row.evidence or not row.verified, row.name
+    for name, variable in variables().items():
+        assert variable.source, name
 
 
 def test_the_versions_are_those_of_the_table() -> None:
-    first = (SUPPORT / "api.tsv").read_text(encoding="utf-8").splitlines()[0]
-    assert first == f"# versions {' '.join(tables.VERSIONS)}"
+    for table, versions in (("api.tsv", tables.VERSIONS), ("operators.tsv", tables.BINARIES)):
+        first = (SUPPORT / table).read_text(encoding="utf-8").splitlines()[0]
+        assert first == f"# versions {' '.join(versions)}"
 
 
 def test_counts_of_the_binary() -> None:
@@ -281,10 +371,12 @@ def test_no_rule_hides_another() -> None:
                 for watched in other.names:
                     below = watched.endswith(".*") and name.startswith(watched[:-1])
                     hidden = below and name != watched
-                    assert not hidden, (rule.code, name, other.code)
+                    # POR95x speak of what runs well, and need not speak where something does not run.
+                    advice = other.code.startswith("POR95")
+                    assert not hidden or advice, (rule.code, name, other.code)
                     # POR902 speaks of product lines and POR89x of kernels, whoever else speaks
                     # of the name.
-                    apart = rule.code == "POR902" or other.code.startswith("POR89")
+                    apart = rule.code == "POR902" or other.code.startswith(("POR89", "POR95"))
                     assert name != watched or apart, (rule.code, name, other.code)
 
 
@@ -304,19 +396,30 @@ def test_not_for_the_accelerator_target() -> None:
 @pytest.mark.parametrize(
     ("text", "category"),
     [
-        ("import torch\n\ndef f(x):\n    return torch.poisson(x)\n", Category.MANDATORY),
+        (
+            "from torch.distributed.tensor import parallel\n\nx = parallel.RowwiseParallel()\n",
+            Category.MANDATORY,
+        ),
+        # The binary hands its operator to the CPU.
+        ("import torch\n\ndef f(x):\n    return torch.poisson(x)\n", Category.POTENTIAL),
+        # A function of Python, all of whose operators have kernels.
+        ("import torch.nn.functional as F\nx = F.gumbel_softmax(y)\n", Category.POTENTIAL),
+        # A model may be exported on the CPU.
+        ("import torch\nx = torch.export.export(m, ())\n", Category.POTENTIAL),
         # Kernels are there although the list says no.
         ("import torch\n\ndef f(x):\n    return torch.std_mean(x)\n", Category.POTENTIAL),
         # The list has the same function under another name.
         ("import torch\n\ndef f(x):\n    return torch.func.vmap(x)\n", Category.POTENTIAL),
         # Made on the CPU.
         ("import torch\nx = torch.fft.fftfreq(8)\n", Category.POTENTIAL),
-        ('import torch\nx = torch.fft.fftfreq(8, device="npu")\n', Category.MANDATORY),
+        ('import torch\nx = torch.sparse_bsr_tensor(a, b, c, device="npu")\n', Category.MANDATORY),
+        ("import torch\nx = torch.zeros(3)\nx.share_memory_()\n", Category.POTENTIAL),
+        ("import torch\nx = torch.zeros(3, device=d)\nx.share_memory_()\n", Category.MANDATORY),
         # Perhaps no tensor, or one on the CPU.
         ("def f(x):\n    return x.share_memory_()\n", Category.POTENTIAL),
         # Named, not called.
         ("import torch\nTABLE = {1: torch.poisson}\n", Category.POTENTIAL),
-        ("import torch\n\n\nclass A(torch.nn.RReLU):\n    pass\n", Category.MANDATORY),
+        ("import torch\n\n\nclass A(torch.ao.nn.qat.Linear):\n    pass\n", Category.MANDATORY),
         ("import torch\n\n@torch.compiler.disable\ndef f(x):\n    pass\n", Category.INFORMATION),
     ],
 )
@@ -325,10 +428,18 @@ def test_category(text: str, category: Category) -> None:
     assert only.finding.category is category
 
 
-def test_the_binary_speaks_for_its_own_version_only() -> None:
+@pytest.mark.parametrize("version", ["", "2.7", "2.11", "2.12.0", "2.13"])
+def test_list_and_binary_are_both_stated(version: str) -> None:
     text = "import torch\n\ndef f(x):\n    return torch.std_mean(x)\n"
-    (only,) = findings(text, "POR901", Target("npu", torch_npu="2.11"))
-    assert only.finding.category is Category.MANDATORY
+    (only,) = findings(text, "POR901", Target("npu", torch_npu=version))
+    assert only.finding.category is Category.POTENTIAL
+    assert "says Ascend's list; yet the binary of torch_npu" in only.finding.reason
+    read = (
+        ("2.10.0", "2.13.0")
+        if version in ("2.11", "2.12.0")
+        else tables.binaries(version or "2.13")
+    )
+    assert all(v in only.finding.reason for v in read)
 
 
 def test_a_product_line_must_be_chosen() -> None:
@@ -344,8 +455,8 @@ def test_kernels_make_a_product_line_information() -> None:
     text = "import torch\n\ndef f(x, y):\n    return torch.bmm(x, y)\n"
     (only,) = findings(text, "POR902", Target("npu", hardware="950DT"))
     assert only.finding.category is Category.INFORMATION
-    (only,) = findings(text, "POR902", Target("npu", hardware="950DT", torch_npu="2.7"))
-    assert only.finding.category is Category.POTENTIAL
+    python = "import torch\nx = torch.distributed.checkpoint.save({})\n"
+    assert findings(python, "POR902", Target("npu", hardware="A2")) == []
 
 
 def test_an_import_for_others_is_reported_where_it_stands() -> None:
@@ -394,3 +505,23 @@ def test_every_package_marks_its_file() -> None:
         if not may_match(f"import os, {name}\n".encode(), CATALOG.marker)
     ]
     assert missed == []
+
+
+def test_a_product_line_wakes_files_that_never_name_a_device(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("import torch\n\nx = torch.bmm(a, b)\n")
+    (tmp_path / "b.py").write_text("import numpy\n\nx = numpy.zeros(3)\n")
+
+    def codes(hardware: str) -> list[str]:
+        settings = Settings(target="npu", hardware=hardware)
+        done = runner.run(runner.Request((tmp_path,), settings))
+        return [site.rule for site in done.report.sites]
+
+    assert codes("") == []
+    assert codes("A2") == []
+    assert codes("950DT") == ["POR902"]
+
+
+def test_what_calls_have_in_common_is_not_needed() -> None:
+    """`torch.matmul` calls one of several operators: all of them must run."""
+    assert tables.calls()["torch.matmul"] == ((), ())
+    assert tables.runs("torch.matmul")

@@ -67,10 +67,9 @@ def test_kind(path: str, kind: str) -> None:
     assert kind_of(path) == kind
 
 
-def test_python_and_prose_are_not_wanted() -> None:
-    assert not any(
-        wants(CATALOG, p) for p in ("a.py", "a.ipynb", "README.md", "a.png", "notes.txt")
-    )
+def test_python_and_plain_text_are_not_wanted() -> None:
+    assert not any(wants(CATALOG, p) for p in ("a.py", "a.ipynb", "a.png", "notes.txt"))
+    assert all(wants(CATALOG, p) for p in ("README.md", "a.bat", "uv.lock"))
 
 
 # Shell ------------------------------------------------------------------------------------------

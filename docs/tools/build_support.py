@@ -9,17 +9,10 @@ From the documentation, for the API level::
     git clone https://gitcode.com/Ascend/pytorch    # or its mirror on github.com
     python docs/tools/build_support.py read-docs pytorch --output native_api.json
 
-From a torch_npu wheel, for the operator level and the names. The wheel needs CANN libraries only to
-resolve symbols: build an empty `libascendcl.so` that defines every symbol that `nm -D` shows as
-undefined in torch_npu and defined in no library of torch, and empty `libhccl.so`,
-`libacl_op_compiler.so`, `libge_runner.so`, `libgraph.so` and `libacl_tdt_channel.so`. Then, in a
-CPU build of the same torch, load `libtorch_npu.so` with `ctypes.CDLL(..., RTLD_LAZY|RTLD_GLOBAL)`
-and read, for every operator, the line "PrivateUse1:" of
-`torch._C._dispatch_dump_table(operator)`: it ends in [kernel] for the wheel's own kernels ("npu"),
-names a math kernel ("composite"), a default backend kernel ("composite_explicit") or the fallback
-("cpu_fallback"). That makes operators.json. `dir()` of the modules of `import torch_npu` and the
-schemas of the operators in the namespace npu make names.txt; the messages of the binary
-that say "fallback to run on the CPU" (`strings libtorch_npu.so`) make fallbacks.txt.
+From wheels of torch_npu, for the operator level: `docs/tools/read_binary.py` loads the binary of one
+version and writes operators-X.Y.Z.json, which also holds the messages that say "fallback to run on
+the CPU". For the names: `dir()` of the modules of `import torch_npu`, loaded in the same way, and the
+schemas of the operators in the namespace npu make names.txt.
 
 From torch itself, which operators an API calls (needs torch, numpy and expecttest)::
 
@@ -28,9 +21,11 @@ From torch itself, which operators an API calls (needs torch, numpy and expectte
 Then, with any of the inputs::
 
     python docs/tools/build_support.py tables --native-api native_api.json \\
-        --operators operators.json --names names.txt --fallbacks fallbacks.txt \\
+        --operators operators-2.7.1.json ... operators-2.14.0.json --names names.txt \\
         --calls calls.json --packages ecosystem.json
     python docs/tools/build_support.py statistics
+
+`--into FOLDER` writes the tables there instead, to compare them with those in the repository.
 """
 
 # The documentation that is read here is written in Chinese.
@@ -40,6 +35,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import datetime
 import hashlib
 import html
 import json
@@ -49,7 +45,7 @@ import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SUPPORT = REPOSITORY / "rewrites" / "support"
@@ -238,12 +234,99 @@ def trace(samples: int = 4) -> dict[str, Any]:
             seen = _calls(lambda: module(*forward.args, **forward.kwargs))  # noqa: B023
             if seen:
                 found[name].append(seen)
+    for name, prepare in EXTRA_SAMPLES.items():
+        torch.manual_seed(0)
+        seen = _calls(prepare(torch))
+        if seen is None:
+            raise SystemExit(
+                f"{name}: the sample of this script fails with torch {torch.__version__}"
+            )
+        found[name] = [seen]
     calls = {}
     for name, runs in sorted(found.items()):
         forward_ops = set.intersection(*(r[0] for r in runs))
         backward_ops = set.intersection(*(r[1] for r in runs)) - forward_ops
         calls[name] = {"forward": sorted(forward_ops), "backward": sorted(backward_ops)}
-    return {"torch": torch.__version__, "calls": calls}
+        if not forward_ops:
+            calls[name]["some"] = sorted(set.union(*(r[0] for r in runs)))
+    read = datetime.date.today().isoformat()
+    return {"torch": torch.__version__, "read": read, "calls": calls}
+
+
+def _leaf(torch: Any, *size: int) -> Any:
+    return torch.randn(*size, requires_grad=True)
+
+
+def _packed(torch: Any) -> Any:
+    return torch.nn.utils.rnn.pack_padded_sequence(torch.randn(4, 2, 3), [4, 2])
+
+
+def _loss_of_head(torch: Any) -> Any:
+    head = torch.nn.AdaptiveLogSoftmaxWithLoss(8, 20, [4, 10])
+    inputs, labels = _leaf(torch, 5, 8), torch.tensor([1, 5, 12, 0, 7])
+    return lambda: head(inputs, labels).loss
+
+
+def _decoder(torch: Any) -> Any:
+    layer = torch.nn.TransformerDecoderLayer(8, 2, 16)
+    decoder, target, memory = (
+        torch.nn.TransformerDecoder(layer, 1),
+        *(_leaf(torch, 3, 2, 8) for _ in range(2)),
+    )
+    return lambda: decoder(target, memory)
+
+
+def _dense(torch: Any, method: str) -> Any:
+    value = torch.eye(3)
+    return lambda: getattr(value, method)()
+
+
+def _given(function: Any, *arguments: Any, **keywords: Any) -> Any:
+    return lambda: function(*arguments, **keywords)
+
+
+#: Calls of APIs that Ascend lists as unsupported and for which torch's tests have no samples, each
+#: with its inputs made beforehand, so that only its own operators are seen.
+EXTRA_SAMPLES: dict[str, Any] = {
+    "torch.nn.functional.gumbel_softmax": lambda t: _given(
+        t.nn.functional.gumbel_softmax, _leaf(t, 3, 4), hard=True
+    ),
+    "torch.nn.AdaptiveLogSoftmaxWithLoss": _loss_of_head,
+    "torch.nn.MaxUnpool3d": lambda t: _given(
+        t.nn.MaxUnpool3d(2),
+        *t.nn.MaxPool3d(2, return_indices=True)(t.randn(1, 1, 4, 4, 4)),
+    ),
+    "torch.nn.RReLU": lambda t: _given(t.nn.RReLU(), _leaf(t, 4)),
+    "torch.nn.TransformerDecoder": _decoder,
+    "torch.nn.utils.rnn.pack_padded_sequence": lambda t: _given(
+        t.nn.utils.rnn.pack_padded_sequence, t.randn(4, 2, 3), t.tensor([4, 2])
+    ),
+    "torch.nn.utils.rnn.pack_sequence": lambda t: _given(
+        t.nn.utils.rnn.pack_sequence, [t.randn(4, 3), t.randn(2, 3)]
+    ),
+    "torch.nn.utils.rnn.pad_packed_sequence": lambda t: _given(
+        t.nn.utils.rnn.pad_packed_sequence, _packed(t)
+    ),
+    "torch.nn.utils.rnn.unpack_sequence": lambda t: _given(
+        t.nn.utils.rnn.unpack_sequence, _packed(t)
+    ),
+    "torch.nn.utils.rnn.unpad_sequence": lambda t: _given(
+        t.nn.utils.rnn.unpad_sequence, t.randn(4, 2, 3), t.tensor([4, 2])
+    ),
+    "torch.poisson": lambda t: _given(t.poisson, t.rand(3)),
+    "torch.fft.fftfreq": lambda t: _given(t.fft.fftfreq, 8),
+    "torch.fft.rfftfreq": lambda t: _given(t.fft.rfftfreq, 8),
+    "torch.Tensor.to_sparse": lambda t: _dense(t, "to_sparse"),
+    "torch.Tensor.to_sparse_csr": lambda t: _dense(t, "to_sparse_csr"),
+    "torch.Tensor.to_sparse_csc": lambda t: _dense(t, "to_sparse_csc"),
+    "torch.Tensor.to_mkldnn": lambda t: _dense(t, "to_mkldnn"),
+    "torch.quantize_per_tensor": lambda t: _given(
+        t.quantize_per_tensor, t.randn(3), 0.1, 0, t.qint8
+    ),
+    "torch.quantize_per_channel": lambda t: _given(
+        t.quantize_per_channel, t.randn(2, 2), t.ones(2), t.zeros(2), 0, t.qint8
+    ),
+}
 
 
 def _first(samples: Iterable[Any], count: int) -> Iterator[Any]:
@@ -390,25 +473,60 @@ def _limit_text(entry: Mapping[str, Any]) -> str:
     return " ".join(parts)
 
 
-def operator_table(facts: Mapping[str, Any]) -> str:
-    """The text of `operators.tsv`."""
-    letters: dict[str, str] = {}
-    for key, letter in KEYS.items():
-        for name in facts.get(key, ()):
-            letters[name] = letters.get(name, "") + letter
-    policies = facts.get("autocast_policy", {})
+def operator_table(facts: Sequence[Mapping[str, Any]]) -> str:
+    """The text of `operators.tsv`.
+
+    Args:
+        facts: for each version of torch_npu, what `read_binary.py` read from its binary.
+    """
+    read = sorted(facts, key=lambda f: _number(_plain(f["torch_npu"])))
+    # By kind and name: the other columns with the versions that have them.
+    rows: dict[str, dict[str, dict[tuple[str, str], str]]] = {}
+    for position, one in enumerate(read):
+        letters: dict[str, str] = {}
+        for key, letter in KEYS.items():
+            for name in one.get(key, ()):
+                letters[name] = letters.get(name, "") + letter
+        policies = one.get("autocast_policy", {})
+        for kind in (*CLASSES, "npu_ops"):
+            for name in one[kind]:
+                found = rows.setdefault(kind, {}).setdefault(name.removeprefix("aten::"), {})
+                columns = (letters.get(name, ""), policies.get(name, ""))
+                found[columns] = found.get(columns, "") + str(position)
+    with_policies = [_plain(f["torch_npu"]) for f in read if f.get("autocast_policy")]
     lines = [
+        "# versions " + " ".join(_plain(f["torch_npu"]) for f in read),
+        "# autocast " + " ".join(with_policies),
         "# keys " + " ".join(f"{letter}={key}" for key, letter in KEYS.items()),
-        "# A section is how an operator runs on the device. Columns: name (aten:: left out), other"
-        " keys with a kernel,",
-        "# what autocast does with its arguments.",
+        "# A section is how an operator runs on the device. Columns: name (aten:: left out),"
+        " versions (numbers in",
+        "# the first line; empty for all), other keys with a kernel, what autocast does with its"
+        " arguments (read for",
+        "# the versions in the second line alone).",
     ]
-    for group in (*CLASSES, "npu_ops"):
-        lines.append(f"= {group}")
-        for name in sorted(facts[group]):
-            columns = (name.removeprefix("aten::"), letters.get(name, ""), policies.get(name, ""))
-            lines.append("\t".join(columns).rstrip("\t"))
+    everything = "".join(map(str, range(len(read))))
+    for kind in (*CLASSES, "npu_ops"):
+        lines.append(f"= {kind}")
+        for name, found in sorted(rows.get(kind, {}).items()):
+            for (keys, policy), where in _policies_joined(found).items():
+                shown = "" if where == everything else where
+                lines.append(f"{name}\t{shown}\t{keys}\t{policy}".rstrip("\t"))
     return "\n".join(lines) + "\n"
+
+
+def _policies_joined(found: Mapping[tuple[str, str], str]) -> dict[tuple[str, str], str]:
+    """Rows that differ in nothing but a policy that was not read, as one."""
+    joined: dict[tuple[str, str], str] = {}
+    for (keys, policy), where in sorted(found.items(), key=lambda item: item[0][1] == ""):
+        known = next((k for k in joined if k[0] == keys and not policy), None)
+        target = known or (keys, policy)
+        joined[target] = "".join(sorted(joined.get(target, "") + where))
+    return joined
+
+
+def _plain(version: str) -> str:
+    """A version without its post-release."""
+    return version.partition(".post")[0]
 
 
 def name_table(text: str) -> str:
@@ -440,14 +558,15 @@ def call_table(facts: Mapping[str, Any]) -> str:
         f"# torch {facts['torch'].partition('+')[0]}",
         "# Columns: API, operators (aten:: left out) that it calls with every sample input of"
         " torch's own tests,",
-        "# those of its backward pass.",
+        "# those of its backward pass, and where the second column is empty those that some inputs"
+        " lead to.",
     ]
     for name, entry in sorted(facts["calls"].items()):
         columns = [name]
-        for direction in ("forward", "backward"):
+        for direction in ("forward", "backward", "some"):
             kept = [
                 o.removeprefix("aten::")
-                for o in entry[direction]
+                for o in entry.get(direction, ())
                 if not CPU_ONLY.search(o) and o != "aten::detach"
             ]
             columns.append(" ".join(kept))
@@ -460,10 +579,17 @@ _MESSAGE = re.compile(
 )
 
 
-def fallback_table(text: str) -> str:
-    """The text of `fallbacks.tsv`, from messages of the binary."""
+def fallback_table(facts: Sequence[Mapping[str, Any]]) -> str:
+    """The text of `fallbacks.tsv`, from the messages of the binaries.
+
+    Raises:
+        SystemExit: the binaries do not say the same; the table has no column for that.
+    """
+    spoken = {tuple(f["messages"]) for f in facts}
+    if len(spoken) != 1:
+        raise SystemExit("the messages of the binaries differ; add a column for the version")
     lines = ["# Columns: operator, when torch_npu runs it on the CPU, in the words of its message."]
-    for line in text.splitlines():
+    for line in spoken.pop():
         found = _MESSAGE.search(line)
         if found is None:
             continue
@@ -529,6 +655,7 @@ def _toml(value: Any) -> str:
 def statistics() -> str:
     """The text of `docs/support.md`, from the tables as they are."""
     from porter.rewrites import packages
+    from porter.rewrites.environment import variables
     from porter.rewrites.support import tables
 
     sources = tables.sources()
@@ -558,22 +685,46 @@ def statistics() -> str:
             sum(r.inference_only for r in rows),
         ]
         lines.append(f"| {version} | " + " | ".join(map(str, counts)) + " |")
-    operators = collections.Counter(o.kind for o in tables.operators().values())
     calls = tables.calls()
+    kinds = {
+        version: collections.Counter(o.kind for o in tables.operators(version).values())
+        for version in tables.BINARIES
+    }
     lines += [
         "",
         "## Operator level",
         "",
-        _said(sources["operators.tsv"]),
+        "Read from the binaries themselves with `docs/tools/read_binary.py`, each loaded into a torch "
+        "of its version, with empty libraries in place of CANN's.",
         "",
-        "| how the operator runs | overloads |",
-        "|---|---|",
-        *(f"| {tables.KINDS[kind]} | {operators[kind]} |" for kind in tables.KINDS),
+        "| how the operator runs, in overloads | " + " | ".join(tables.BINARIES) + " |",
+        "|---" * (len(tables.BINARIES) + 1) + "|",
+        *(
+            f"| {tables.KINDS[kind]} | "
+            + " | ".join(str(kinds[v][kind]) for v in tables.BINARIES)
+            + " |"
+            for kind in tables.KINDS
+        ),
         "",
-        f"{len(calls)} APIs are joined to the operators that they call. "
-        f"{_said(sources['calls.tsv'])} "
-        f"{sum(bool(tables.on_cpu(n)) for n in calls)} of them run an operator on the CPU, "
-        f"{sum(bool(tables.backward_on_cpu(n)) for n in calls)} do so in the backward pass.",
+        *(f"- {_said(sources[f'operators.tsv {v}'])}" for v in tables.BINARIES),
+        "",
+        NOT_LOADED,
+        "",
+        f"{len(calls)} APIs are joined to the operators that they call. {_said(sources['calls.tsv'])}",
+        "",
+        "| APIs that run an operator on the CPU | " + " | ".join(tables.BINARIES) + " |",
+        "|---" * (len(tables.BINARIES) + 1) + "|",
+        "| in the forward pass | "
+        + " | ".join(str(sum(bool(tables.on_cpu(n, v)) for n in calls)) for v in tables.BINARIES)
+        + " |",
+        "| in the backward pass | "
+        + " | ".join(
+            str(sum(bool(tables.backward_on_cpu(n, v)) for n in calls)) for v in tables.BINARIES
+        )
+        + " |",
+        "",
+        "What Ascend's list says and what the binary does are two facts. "
+        + _contradictions(tables),
         "",
         "## Names of torch_npu",
         "",
@@ -596,7 +747,47 @@ def statistics() -> str:
         f"| {status} | {len(rows)} | {sum(r.verified for r in rows)} |"
         for status, rows in sorted(rows_by_status.items())
     ]
+    known = variables()
+    lines += [
+        "",
+        "## Environment variables",
+        "",
+        _said(sources["environment.toml"]),
+        "",
+        f"{len(known)} variables of CUDA, NCCL and the CUDA side of torch; "
+        f"{sum(bool(v.npu) for v in known.values())} have a counterpart that Ascend reads, "
+        f"{sum(bool(v.npu and v.npu_exact) for v in known.values())} of these with the same values; "
+        f"{sum(bool(v.accelerator) for v in known.values())} have a name that every device reads.",
+    ]
     return "\n".join(lines) + "\n"
+
+
+#: Versions whose binary could not be loaded, and why; one paragraph of docs/support.md.
+NOT_LOADED = (
+    "Not read: torch_npu 2.11 and 2.12. PyPI has torch of these versions for Linux only as builds for "
+    "CUDA, which were not at hand, and their binaries do not load into another torch (2.12: the "
+    "numbers of the dispatch keys differ from those of torch 2.13). The registrations of 2.11.0.post3 "
+    "could be listed by loading it into torch 2.10.0 with five missing symbols left empty; they were "
+    "those of 2.10.0.post7, but for two operators on sparse tensors. The tables do not rest on that: "
+    "for a version whose binary was not read, the one before and the one behind it must agree, and "
+    "the answer names them. 2.14.0 was read in a build of torch for CUDA, with the table of "
+    "allocator settings replaced."
+)
+
+
+def _contradictions(tables: Any) -> str:
+    """How often an API that the newest list refuses has all its operators on the device."""
+    version = tables.VERSIONS[-1]
+    refused = [name for name, row in tables.apis(version).items() if not row.lines]
+    running = [name for name in refused if tables.runs(name, version)]
+    falling = [name for name in refused if tables.on_cpu(name, version)]
+    traced = [name for name in refused if name in tables.calls()]
+    return (
+        f"Of the {len(refused)} APIs that the list of {version} has for no product line, {len(traced)} "
+        f"were traced; for {len(running)} of these the binary has a kernel or a composite for every "
+        f"operator, for {len(falling)} it hands one to the CPU. Such a finding of POR901 is potential "
+        "and states both facts."
+    )
 
 
 def _said(source: Mapping[str, str]) -> str:
@@ -606,57 +797,94 @@ def _said(source: Mapping[str, str]) -> str:
 # Command line -----------------------------------------------------------------------------------
 
 
-def build(inputs: Mapping[str, Path], support: Path, packages: Path) -> list[Path]:
+class Made(NamedTuple):
+    """A table that was made.
+
+    Args:
+        output: the name of its file.
+        text: the table.
+        sources: for it, and for its parts if it has several sources: what it was read from, and when.
+    """
+
+    output: str
+    text: str
+    sources: Mapping[str, tuple[str, str]]
+
+
+def build(inputs: Mapping[str, Path | Sequence[Path]], support: Path, packages: Path) -> list[Path]:
     """Write the tables whose inputs are given.
 
     Args:
-        inputs: by option name ("native_api"), the files to read.
+        inputs: by option name ("native_api"), the file to read; for "operators" one for each version.
         support: the folder of the tables.
         packages: where the table of packages goes.
     """
     listing = support / "sources.json"
     sources = json.loads(listing.read_text(encoding="utf-8")) if listing.exists() else {}
     written = []
-    for option, path in inputs.items():
-        data = path.read_bytes()
-        text = data.decode("utf-8")
-        table, source, date, output = _table(option, text)
-        target = packages if output == packages.name else support / output
-        target.write_text(table, encoding="utf-8", newline="\n")
-        digest = hashlib.sha256(data).hexdigest()
-        sources[output] = {"source": source, "date": date, "input_sha256": digest}
-        written.append(target)
+    for option, given in inputs.items():
+        paths = [given] if isinstance(given, Path) else list(given)
+        data = [path.read_bytes() for path in paths]
+        for made in _made(option, [one.decode("utf-8") for one in data]):
+            target = packages if made.output == packages.name else support / made.output
+            target.write_text(made.text, encoding="utf-8", newline="\n")
+            for stale in [name for name in sources if name.partition(" ")[0] == made.output]:
+                del sources[stale]
+            digest = hashlib.sha256(b"".join(data)).hexdigest()
+            for name, (source, date) in made.sources.items():
+                sources[name] = {"source": source, "date": date, "input_sha256": digest}
+            written.append(target)
     listing.write_text(
         json.dumps(sources, indent=1, sort_keys=True) + "\n", encoding="utf-8", newline="\n"
     )
     return written
 
 
-#: torch_npu 2.13.0 is the wheel whose binary and names were read.
+#: The wheel whose names were read, and when.
 WHEEL = "torch_npu 2.13.0 (git c798c653), its binary loaded into torch 2.13.0"
 WHEEL_READ = "2026-11-24"
 
 
-def _table(option: str, text: str) -> tuple[str, str, str, str]:
-    """A table with its source, the date and the name of its file."""
-    if option == "native_api":
-        facts = json.loads(text)
-        source = facts["source"]
-        where = f"{source['repo']} {source['path']} at {source['commit'][:12]}"
-        return api_table(facts), where, source["date"], "api.tsv"
-    if option == "operators":
-        return operator_table(json.loads(text)), WHEEL, WHEEL_READ, "operators.tsv"
+def _made(option: str, texts: Sequence[str]) -> Iterator[Made]:
+    """The tables that come from one kind of input."""
     if option == "names":
-        return name_table(text), WHEEL, WHEEL_READ, "names.tsv"
-    if option == "fallbacks":
-        return fallback_table(text), f"{WHEEL}: its messages", WHEEL_READ, "fallbacks.tsv"
-    if option == "calls":
-        facts = json.loads(text)
-        where = f"torch {facts['torch']}, torch.testing._internal, traced on a CPU"
-        return call_table(facts), where, WHEEL_READ, "calls.tsv"
-    facts = json.loads(text)
-    where = "the documentation and wheels named in each row"
-    return package_table(facts), where, facts["read"], "packages.toml"
+        yield Made("names.tsv", name_table(texts[0]), {"names.tsv": (WHEEL, WHEEL_READ)})
+        return
+    facts = [json.loads(text) for text in texts]
+    one = facts[0]
+    if option == "operators":
+        yield from _of_binaries(facts)
+    elif option == "native_api":
+        source = one["source"]
+        where = f"{source['repo']} {source['path']} at {source['commit'][:12]}"
+        yield Made("api.tsv", api_table(one), {"api.tsv": (where, source["date"])})
+    elif option == "calls":
+        where = f"torch {one['torch']}, torch.testing._internal, traced on a CPU"
+        yield Made("calls.tsv", call_table(one), {"calls.tsv": (where, one["read"])})
+    elif option == "packages":
+        where = "the documentation and wheels named in each row"
+        yield Made("packages.toml", package_table(one), {"packages.toml": (where, one["read"])})
+
+
+def _of_binaries(facts: Sequence[Mapping[str, Any]]) -> Iterator[Made]:
+    versions = [
+        _plain(f["torch_npu"]) for f in sorted(facts, key=lambda f: _number(_plain(f["torch_npu"])))
+    ]
+    dates = max(f["read"] for f in facts)
+    said = f"the binaries of torch_npu {', '.join(versions)}"
+    sources = {"operators.tsv": (said, dates)}
+    for f in facts:
+        where = (
+            f"torch_npu {f['torch_npu']} (git {f['git'][:8]}), its binary loaded into torch "
+            f"{f['torch']} ({f['machine']})"
+        )
+        sources[f"operators.tsv {_plain(f['torch_npu'])}"] = (where, f["read"])
+    yield Made("operators.tsv", operator_table(facts), sources)
+    yield Made(
+        "fallbacks.tsv",
+        fallback_table(facts),
+        {"fallbacks.tsv": (f"{said}: their messages", dates)},
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -669,14 +897,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     tracing = commands.add_parser("trace", help="see which operators each API calls")
     tracing.add_argument("--output", type=Path, required=True)
     tables = commands.add_parser("tables", help="write the tables")
-    for option in ("native-api", "operators", "names", "fallbacks", "calls", "packages"):
+    for option in ("native-api", "names", "calls", "packages"):
         tables.add_argument(f"--{option}", type=Path)
+    tables.add_argument("--operators", type=Path, nargs="+", help="one file for each version")
+    tables.add_argument("--into", type=Path, help="write the tables into this folder instead")
     commands.add_parser("statistics", help="write docs/support.md")
     chosen = parser.parse_args(arguments)
     if chosen.command == "tables":
-        given = {k: v for k, v in vars(chosen).items() if k != "command" and v is not None}
-        for path in build(given, SUPPORT, PACKAGES):
-            print(path.relative_to(REPOSITORY), path.stat().st_size, "bytes")
+        left_out = ("command", "into")
+        given = {k: v for k, v in vars(chosen).items() if k not in left_out and v is not None}
+        into = chosen.into or SUPPORT
+        for path in build(given, into, into / PACKAGES.name if chosen.into else PACKAGES):
+            print(path, path.stat().st_size, "bytes")
     elif chosen.command == "statistics":
         STATISTICS.write_text(statistics(), encoding="utf-8", newline="\n")
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,11 +13,13 @@ import typer
 from porter.commands import running
 from porter.commands.options import (
     Exclude,
+    ForceExclude,
     Format,
     Hardware,
     Ignore,
     Jobs,
     MinTorch,
+    NoCache,
     Paths,
     Quiet,
     ReportFile,
@@ -32,7 +34,7 @@ from porter.commands.running import FINDINGS, OK, TROUBLE
 from porter.problem import Mistake
 
 if TYPE_CHECKING:
-    from porter.baseline import Baseline
+    from porter.baseline import Baseline, Bounds
     from porter.runner import Request, Run
 
 
@@ -46,6 +48,7 @@ def check(
     select: Select = None,
     ignore: Ignore = None,
     exclude: Exclude = None,
+    force_exclude: ForceExclude = None,
     report: ReportFile = None,
     output_format: Annotated[
         Format, typer.Option("--output-format", help="How to print findings.")
@@ -90,6 +93,7 @@ def check(
     ] = False,
     stdin_filename: StdinName = "stdin.py",
     jobs: Jobs = "auto",
+    no_cache: NoCache = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> int:
@@ -108,6 +112,8 @@ def check(
         ignore,
         exclude,
         jobs,
+        no_cache,
+        force_exclude,
     )
     if write_baseline is not None and (baseline or changed or diff_only or request.stdin):
         raise Mistake("--write-baseline accepts the findings of whole files, and of all of them")
@@ -118,12 +124,13 @@ def check(
     run = _without_accepted(run, request, baseline, diff_only)
     if add_ignores:
         return _add_ignores(run, request)
+    running.write_report(run, report)
     _print_findings(run, output_format, statistics, verbose)
-    code = running.finish(run, report, True, verbose, wrote=False)
+    code = running.finish(run, True, verbose, wrote=False)
     rewritable = sum(not site.accepted for site in run.report.having(Status.REWRITTEN))
     pending = len(run.report.pending)
     if not quiet:
-        from porter.display import plural
+        from porter.display import plural, unshown_advice
 
         accepted = sum(site.accepted for site in run.report.sites)
         known = f", {accepted} in the baseline" if accepted else ""
@@ -132,9 +139,44 @@ def check(
             f"{pending} left for a person{known}.",
             file=sys.stderr,
         )
+        if os.environ.get("PRE_COMMIT"):
+            _offer(run, _repeated(target, min_torch, torch_npu, hardware, unsafe, select, ignore))
+        advice = "" if verbose else unshown_advice(run.report)
+        if advice:
+            print(advice, file=sys.stderr)
     if code == OK and rewritable:
         code = FINDINGS
     return OK if exit_zero and code == FINDINGS else code
+
+
+def _offer(run: Run, options: Sequence[str]) -> None:
+    """Tell what to do next, in a hook whose user may never have called porter."""
+    from porter.display import findings
+    from porter.offer import lines
+
+    for line in lines(findings(run.report), run.base, options):
+        print(line, file=sys.stderr)
+
+
+def _repeated(
+    target: str | None,
+    min_torch: str | None,
+    torch_npu: str | None,
+    hardware: str | None,
+    unsafe: bool | None,
+    select: list[str] | None,
+    ignore: list[str] | None,
+) -> list[str]:
+    """The options that make a migration do what this check said."""
+    single = {
+        "--target": target, "--min-torch": min_torch, "--torch-npu": torch_npu,
+        "--hardware": hardware,
+    }  # fmt: skip
+    words = [word for name, value in single.items() if value for word in (name, value)]
+    words += [] if unsafe is None else ["--unsafe" if unsafe else "--safe"]
+    for name, values in (("--select", select), ("--ignore", ignore)):
+        words += [name, ",".join(values)] if values else []
+    return words
 
 
 def _narrowed(request: Request, revision: str | None) -> Request:
@@ -161,7 +203,8 @@ def _without_accepted(run: Run, request: Request, path: Path | None, revision: s
         from porter import baseline
 
         found = baseline.read(path)
-        applied = baseline.apply(report, found, *_seen_from(run, path, baseline.paths(found)))
+        seen = _seen_from(run, path, baseline.paths(found))
+        applied = baseline.apply(report, found, *seen, _bounds(run, seen[0]))
         report = applied.report
         if applied.gone:
             _save_baseline(path, applied.kept)
@@ -190,6 +233,7 @@ def _save_baseline(path: Path, found: Baseline) -> None:
 
 
 def _add_ignores(run: Run, request: Request) -> int:
+    from porter import own
     from porter.deliver import add_ignores
     from porter.display import plural
 
@@ -199,6 +243,13 @@ def _add_ignores(run: Run, request: Request) -> int:
     for path, reason in left.items():
         running.error(f"{path}: {reason}", TROUBLE)
     running.note(f"{plural(silenced, 'finding')} silenced by comments; say why behind each")
+    others = [s for s in run.report.pending if s.rule in own.CODES]
+    if others:
+        codes = ", ".join(sorted({s.rule for s in others}))
+        running.note(
+            f"{plural(len(others), 'finding')} about whole files ({codes}) left: a baseline "
+            "or --ignore hides them"
+        )
     return TROUBLE if run.report.failed or left else OK
 
 
@@ -210,6 +261,16 @@ def _seen_from(run: Run, path: Path, names: Iterable[str] = ()) -> tuple[str, se
     prefix = Path(os.path.relpath(os.path.realpath(run.base), folder)).as_posix()
     read = {moved(prefix, file.path) for file in run.report.files}
     return prefix, {n for n in names if n not in read and os.path.lexists(Path(folder, n))}
+
+
+def _bounds(run: Run, prefix: str) -> Bounds:
+    """What the run knows of the project's requirements, for a baseline."""
+    from porter import own
+    from porter.baseline import Bounds, moved
+
+    start = os.path.realpath(run.base)
+    asked = (Path(os.path.relpath(os.path.realpath(p), start)) for p in run.choice.asked)
+    return Bounds(own.TORCH_BOUND, {moved(prefix, p.as_posix()) for p in asked}, run.waiting)
 
 
 def _print_findings(run: Run, form: Format, statistics: bool, verbose: bool) -> None:

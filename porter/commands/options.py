@@ -18,6 +18,7 @@ class Format(str, Enum):
     FULL = "full"
     JSON = "json"
     GITHUB = "github"
+    GITLAB = "gitlab"
     SARIF = "sarif"
     JUNIT = "junit"
     RDJSON = "rdjson"
@@ -34,6 +35,7 @@ class View(str, Enum):
     HTML = "html"
     SARIF = "sarif"
     GITHUB = "github"
+    GITLAB = "gitlab"
     JUNIT = "junit"
     CSV = "csv"
     RDJSON = "rdjson"
@@ -96,6 +98,14 @@ Exclude = Annotated[
         "--exclude",
         metavar="GLOB",
         help="Leave out files and folders, as in a .gitignore; adds to the configuration.",
+    ),
+]
+ForceExclude = Annotated[
+    bool | None,
+    typer.Option(
+        "--force-exclude/--no-force-exclude",
+        help="Leave out excluded files also where they are named here, and files of no concern: "
+        "for programs that pass all changed files.",
     ),
 ]
 ReportFile = Annotated[

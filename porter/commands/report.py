@@ -17,6 +17,14 @@ def report_(
     reports: Annotated[
         list[Path], typer.Argument(metavar="REPORT...", help="A report; two with --compare.")
     ],
+    with_: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--with",
+            metavar="FILE",
+            help="Add a rehearsal (`porter rehearse --output-format json`); may be repeated.",
+        ),
+    ] = None,
     compare: Annotated[
         bool, typer.Option("--compare", help="Show what changed from the first to the second.")
     ] = False,
@@ -48,6 +56,13 @@ def report_(
     if name is None:
         name = "json" if output is not None and output.suffix.lower() == ".json" else "text"
     loaded = [reading.load(path) for path in reports]
+    if with_:
+        from porter.rehearse import merge
+
+        if compare:
+            raise Mistake("--with goes with one report")
+        checks = [check for path in with_ for check in merge.load(path)]
+        loaded = [merge.added(loaded[0], checks)]
     if compare:
         text, failed = reading.compared(loaded[0], loaded[1], name, prefix, fail_on.value)
     else:

@@ -50,6 +50,7 @@ def request(
     exclude: list[str] | None,
     jobs: str,
     no_cache: bool = False,
+    force_exclude: bool | None = None,
 ) -> Request:
     """What to run: the configuration, and what the command line says instead."""
     from dataclasses import replace
@@ -73,6 +74,7 @@ def request(
         "torch_npu": torch_npu,
         "hardware": hardware,
         "unsafe": unsafe,
+        "force_exclude": force_exclude,
         "select": _codes(select),
         "ignore": _codes(ignore),
     }
@@ -90,6 +92,7 @@ def request(
         stdin=sys.stdin.buffer.read() if stdin else None,
         stdin_name=stdin_filename,
         cache=not no_cache,
+        force_exclude=settings.force_exclude,
     )
 
 
@@ -128,13 +131,17 @@ def run(request: Request, quiet: bool) -> Run:
     return done
 
 
-def finish(run: Run, report: Path | None, quiet: bool, verbose: bool, wrote: bool) -> int:
-    """Write the report, print the summary, and return the exit code."""
-    if report is not None:
+def write_report(run: Run, path: Path | None) -> None:
+    """Write the report where one is wanted; before printing, whose reader may leave at any time."""
+    if path is not None:
         from porter.reading import as_text
         from porter.writing import write_atomic
 
-        write_atomic(report, as_text(run.report, report).encode(), expected=None)
+        write_atomic(path, as_text(run.report, path).encode(), expected=None)
+
+
+def finish(run: Run, quiet: bool, verbose: bool, wrote: bool) -> int:
+    """Print the summary, and return the exit code."""
     if quiet:
         for file in run.report.failed:
             print(f"error: {(run.base / file.path).as_posix()}: {file.reason}", file=sys.stderr)

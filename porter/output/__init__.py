@@ -18,6 +18,7 @@ FORMATS: Mapping[str, tuple[str, ...]] = {
     "html": (".html", ".htm"),
     "sarif": (".sarif", ".sarif.json"),
     "github": (),
+    "gitlab": ("gl-code-quality-report.json", ".codequality.json"),
     "junit": (".xml",),
     "csv": (".csv",),
     "rdjson": (".rdjson", ".rdjson.json"),

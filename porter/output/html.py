@@ -13,20 +13,21 @@ import hashlib
 import importlib.resources
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from html import escape
 from typing import Any
 
-from porter.output import view
+from porter.output import overview, view
+from porter.output.prose import capital, plain, prose, prose_line, sentences
 from porter.output.view import Data, label, plural
-from porter.score import CLASSES, class_of, readiness_text
+from porter.score import CLASSES, QUIET, class_of, measure_text, readiness_text
 
 #: Reasons and places named for each rule in the static part.
 REASONS, PLACES = 6, 5
 #: Rows of a table before the rest is folded.
 ROWS = 8
-_VERDICTS = {"READY": "ready", "AFTER REVIEW": "review", "BLOCKED": "blocked"}
-_SHORT = {"READY": "Ready", "AFTER REVIEW": "Ready after review", "BLOCKED": "Blocked"}
+#: Lines of a hunk in the static part.
+HUNK = 16
 
 
 def render(data: Data) -> str:
@@ -41,8 +42,10 @@ def render(data: Data) -> str:
         *_gaps(data),
         _findings(data),
         *_changes(data),
-        *_checks(data),
+        *_around(data),
         *_names(data),
+        *_checks(data),
+        *_advice(data),
         *_files(data),
         _made(data),
     ]
@@ -56,14 +59,14 @@ def render(data: Data) -> str:
             f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n',
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n',
             '<meta name="color-scheme" content="light dark">\n',
-            f"<title>porter: {escape(_SHORT[verdict])}</title>\n",
+            f"<title>porter: {escape(overview.VERDICTS[verdict][1])}</title>\n",
             f"<style>{style}</style>\n</head>\n<body>\n",
             '<a class="skip" href="#findings">Skip to the findings</a>\n',
             f'<header class="bar"><strong>porter</strong><nav aria-label="Sections">{links}</nav>',
             '<button type="button" id="keys" hidden aria-label="Keyboard shortcuts">?</button>',
             '<button type="button" id="theme" hidden aria-label="Light or dark">\u25d0</button>',
             "</header>\n<main>\n",
-            _overview(data),
+            overview.render(data),
             *(text for _, _, text in sections),
             "</main>\n",
             _shortcuts(),
@@ -114,151 +117,20 @@ def _rule(data: Data, code: str, families: list[str]) -> list[Any]:
     about = view.rule(data, code)
     return [
         code, about["name"], view.title(about["title"]), families.index(about["family"]),
-        about["why"], about["advice"],
+        plain(about["why"]), plain(about["advice"]),
         [url for url in about["references"] if url.startswith("https://")],
     ]  # fmt: skip
 
 
 def _site(site: Data, number: dict[str, int], codes: list[str]) -> list[Any]:
+    after = view.after(site)
     return [
         number[site["path"]], site["line"], site["column"], site.get("cell", 0),
         codes.index(site["rule"]), CLASSES.index(class_of(site)), site["effort"], site["symbol"],
-        site["reason"], site["before"] if site["after"] or not site["snippet"]["lines"] else "",
-        site["after"], site["snippet"]["start"], site["snippet"]["lines"], int(site["accepted"]),
+        site["reason"], site["before"] if after or not site["snippet"]["lines"] else "", after,
+        site["snippet"]["start"], site["snippet"]["lines"], int(site["accepted"]),
+        int(bool(site["after"])),
     ]  # fmt: skip
-
-
-# Overview ---------------------------------------------------------------------------------------
-
-
-def _overview(data: Data) -> str:
-    verdict = data["verdict"]
-    kind = _VERDICTS[verdict["status"]]
-    return (
-        '<section id="overview" aria-label="Overview">\n'
-        f'<div class="hero {kind}"><div><p class="verdict">{_SHORT[verdict["status"]]}</p>'
-        f"<h1>{escape(verdict['sentence'])}</h1>"
-        f'<p class="quiet">Target <b>{escape(data["target"])}</b>, torch &ge; '
-        f"{escape(data['min_torch'])}, porter {escape(data['provenance']['porter'])}</p></div>"
-        f"{_ring(data)}</div>\n"
-        f'<div class="tiles">{"".join(_tiles(data))}</div>\n'
-        f'<div class="charts">{_family_chart(data)}{_file_chart(data)}</div>\n</section>\n'
-    )
-
-
-def _ring(data: Data) -> str:
-    readiness = data["verdict"]["readiness"]
-    done, total = data["verdict"]["points"]["resolved"], data["verdict"]["points"]["total"]
-    if readiness is None:
-        return ""
-    return (
-        '<figure class="ring"><svg viewBox="0 0 120 120" role="img" '
-        f'aria-label="Readiness {readiness} percent">'
-        '<circle cx="60" cy="60" r="50" pathLength="100" class="track"/>'
-        '<circle cx="60" cy="60" r="50" pathLength="100" class="value" '
-        f'stroke-dasharray="{readiness} 100" transform="rotate(-90 60 60)"/>'
-        f'<text x="60" y="62" class="number">{readiness}%</text>'
-        '<text x="60" y="80" class="unit">readiness</text></svg>'
-        f"<figcaption>{done} of {total} effort points of the sites that must change</figcaption>"
-        "</figure>"
-    )
-
-
-def _tiles(data: Data) -> Iterator[str]:
-    counts, files, sites = (
-        data["verdict"]["sites"], data["summary"]["files"], data["summary"]["sites"],
-    )  # fmt: skip
-    found = sites["total"] - sites["information"]
-    would = "" if data["applied"] else "can be "
-    blocking = view.of_class(data["sites"], "blocking")
-    review = view.of_class(data["sites"], "choice", "potential", "unsafe")
-    yield _tile("safe", sites["rewritten"], f"of {found} sites", f"{would}rewritten")
-    yield _tile("blocking", counts["blocking"], f"of {found} sites",
-                f"by hand, {plural(view.points(blocking), 'point')}")  # fmt: skip
-    yield _tile("potential", len(review), f"of {found} sites", "to review")
-    yield _tile("files", files["changed"], f"of {files['read']:,} files",
-                "changed" if data["applied"] else "would change")  # fmt: skip
-    rest = [
-        f"{number:,} {words}"
-        for number, words in (
-            (files["failed"], "unreadable"),
-            (files["skipped"], "skipped"),
-            (sites["suppressed"], "suppressed"),
-            (sites["accepted"], "in the baseline"),
-        )
-        if number
-    ]
-    if rest:
-        items = "".join(f"<li>{escape(text)}</li>" for text in rest)
-        yield f'<div class="tile rest"><ul>{items}</ul></div>'
-
-
-def _tile(kind: str, number: int, of: str, what: str) -> str:
-    return (
-        f'<div class="tile {kind}"><b>{number:,}</b> <span>{escape(of)}</span>'
-        f"<p>{escape(what)}</p></div>"
-    )
-
-
-_BARS = tuple(name for name in CLASSES if name != "information")
-
-
-def _family_chart(data: Data) -> str:
-    rows = [row for row in view.families(data) if row.total]
-    if not rows:
-        return ""
-    most = max(row.total for row in rows)
-    used = [name for name in _BARS if any(row.classes[name] for row in rows)]
-    lines = []
-    for row in rows:
-        words = ", ".join(f"{row.classes[n]} {label(data, n)}" for n in used if row.classes[n])
-        lines.append(
-            f'<li><button type="button" data-family="{escape(row.family)}" '
-            f'title="{escape(words)}"><span class="name">{escape(row.family)}</span>'
-            f"{_stack([(n, row.classes[n]) for n in used], most)}"
-            f'<span class="count">{row.total}</span></button></li>'
-        )
-    legend = "".join(
-        f'<li><i class="dot {name}"></i>{escape(label(data, name))}</li>' for name in used
-    )
-    return (
-        f'<div class="panel"><h2>Sites by family</h2><ul class="bars">{"".join(lines)}</ul>'
-        f'<ul class="legend">{legend}</ul></div>'
-    )
-
-
-def _stack(parts: Iterable[tuple[str, int]], most: int) -> str:
-    x, bars = 0.0, []
-    for name, count in parts:
-        if count:
-            width = 100 * count / most
-            size = f'width="{max(width, 0.6):.2f}" height="10"'
-            bars.append(f'<rect class="{name}" x="{x:.2f}" y="0" {size}/>')
-            x += width
-    return (
-        '<svg class="stack" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">'
-        f"{''.join(bars)}</svg>"
-    )
-
-
-def _file_chart(data: Data) -> str:
-    rows = view.busiest(data, 8)
-    if not rows:
-        return ""
-    most = max(max(points, 1) for _, points, _ in rows)
-    lines = "".join(
-        f'<li><button type="button" data-file="{escape(path)}" '
-        f'title="{escape(path)}: {plural(sites, "site")}">'
-        f'<span class="name path"><bdi>{escape(path)}</bdi></span>'
-        f"{_stack([('blocking', points)], most)}"
-        f'<span class="count">{points}</span></button></li>'
-        for path, points, sites in rows
-    )
-    return (
-        '<div class="panel wide"><h2>Where the work is</h2>'
-        f'<ul class="bars files">{lines}</ul>'
-        '<p class="quiet">Effort points of what a person must change or decide.</p></div>'
-    )
 
 
 # Sections ---------------------------------------------------------------------------------------
@@ -276,17 +148,30 @@ def _gaps(data: Data) -> Iterator[Section]:
         ("gaps", "By hand", "What must change by hand", ("blocking",)),
         ("review", "Review", "What to review", ("choice", "potential", "unsafe")),
     ):
-        sites = view.of_class(data["sites"], *classes)
-        if sites:
-            index = {id(site): i for i, site in enumerate(data["sites"])}
-            cards = "".join(
-                _card(data, code, mine, index, " ".join(classes))
-                for code, mine in view.by_rule(sites)
-            )
-            yield _section(name, title, heading, f'<div class="cards">{cards}</div>\n')
+        yield from _cards(data, name, title, heading, classes)
 
 
-def _card(data: Data, code: str, sites: list[Data], index: dict[int, int], classes: str) -> str:
+def _advice(data: Data) -> Iterator[Section]:
+    heading = "Advice on precision and speed"
+    yield from _cards(data, "advice", "Advice", heading, ("advice",), "All of this may stay.")
+
+
+def _cards(
+    data: Data, name: str, title: str, heading: str, classes: tuple[str, ...], note: str = ""
+) -> Iterator[Section]:
+    sites = view.of_class(data["sites"], *classes)
+    if sites:
+        index = {id(site): i for i, site in enumerate(data["sites"])}
+        cards = "".join(
+            _card(data, code, mine, index, (name, *classes)) for code, mine in view.by_rule(sites)
+        )
+        text = f'<p class="quiet">{escape(note)}</p>\n' if note else ""
+        yield _section(name, title, heading, f'{text}<div class="cards">{cards}</div>\n')
+
+
+def _card(
+    data: Data, code: str, sites: list[Data], index: dict[int, int], kind: tuple[str, ...]
+) -> str:
     about = view.rule(data, code)
     groups = view.by_reason(sites)
     shown = "".join(_reason(reason, those, index) for reason, those in groups[:REASONS])
@@ -300,28 +185,44 @@ def _card(data: Data, code: str, sites: list[Data], index: dict[int, int], class
         if url.startswith("https://")
     )
     show = "Show it" if len(sites) == 1 else f"Show all {len(sites):,}"
-    advice = f'<div class="advice">{prose(about["advice"])}</div>' if about["advice"] else ""
+    meta = " ".join(f"<span>{escape(t)}</span>" for t in (about["family"], *view.size(sites)))
+    advice = f'<div class="remedy">{prose(about["advice"])}</div>' if about["advice"] else ""
     return (
-        f'<article class="card"><header><h3>{prose_line(view.title(about["title"]))}</h3>'
-        f'<p class="meta"><code>{escape(code)}</code> <span>{escape(about["family"])}</span> '
-        f"<span>{plural(len(sites), 'site')}</span> "
-        f"<span>{plural(view.points(sites), 'point')}</span></p></header>"
+        f'<article class="card" id="{kind[0]}-{escape(code)}"><header>'
+        f"<h3>{prose_line(view.title(about['title']))}</h3>"
+        f'<p class="meta"><code>{escape(code)}</code> {meta}</p></header>'
         f"{prose(about['why'])}{advice}{shown}{more}"
         f'<p class="more"><button type="button" hidden data-rule="{escape(code)}" '
-        f'data-classes="{classes}">'
+        f'data-classes="{" ".join(kind[1:])}">'
         f"{show}</button>{links}</p></article>"
     )
 
 
 def _reason(reason: str, sites: list[Data], index: dict[int, int]) -> str:
-    places = "".join(
-        f'<li><a href="#s{index[id(s)]}"><code>{escape(_where(s))}</code></a>{_code_line(s)}</li>'
-        for s in sites[:PLACES]
-    )
+    places = "".join(_place(site, index[id(site)]) for site in sites[:PLACES])
     rest = len(sites) - PLACES
     more = f'<li class="quiet">and {rest:,} more</li>' if rest > 0 else ""
-    head = f"<h4>{prose_line(reason)}</h4>" if reason else ""
-    return f'{head}<ul class="places">{places}{more}</ul>'
+    return f'{_said(reason)}<ul class="places">{places}{more}</ul>'
+
+
+def _said(reason: str) -> str:
+    """What is said of sites: the first sentence as a heading, the rest below it."""
+    if not reason:
+        return ""
+    first, rest = sentences(reason)
+    return f"<h4>{prose_line(first)}</h4>" + (f"<p>{prose_line(rest)}</p>" if rest else "")
+
+
+def _place(site: Data, index: int) -> str:
+    link = f'<a href="#s{index}"><code>{escape(_where(site))}</code></a>'
+    if not view.after(site):
+        return f"<li>{link}{_code_line(site)}</li>"
+    lines = [
+        f"<{tag}>{mark} {escape(line)}</{tag}>"
+        for mark, line in view.hunk(site)[:HUNK]
+        for tag in ["del" if mark == "-" else "ins"]
+    ]
+    return f'<li class="hunk">{link}<pre>{"".join(lines)}</pre></li>'
 
 
 def _where(site: Data) -> str:
@@ -383,7 +284,7 @@ def _changes(data: Data) -> Iterator[Section]:
 
 def _checks(data: Data) -> Iterator[Section]:
     """Verdicts of runs of the migrated code and of its exported models, where there are any."""
-    checks = data.get("checks", ())
+    checks = view.checks(data)
     if checks:
         rows = "".join(
             f"<tr><td>{escape(c['kind'])}</td><td>{escape(c['name'])}</td>"
@@ -392,61 +293,98 @@ def _checks(data: Data) -> Iterator[Section]:
             for c in checks
         )
         table = _table("<th>check<th>what<th>verdict<th>detail", rows)
-        yield _section("checks", "Checks", "Rehearsals and exported models", table)
-
-
-def _names(data: Data) -> Iterator[Section]:
-    groups: dict[str, list[Data]] = {"API": [], "Packages": [], "Environment": []}
-    for api in sorted(data["apis"], key=lambda a: (-a["uses"], a["name"])):
-        groups[_group(api)].append(api)
-    if any(groups.values()):
-        body = "".join(
-            f"<h3>{escape(title)}</h3>{_api_table(rows)}" for title, rows in groups.items() if rows
+        more = "".join(
+            f"<details><summary>{escape(c['name'])}: what it did</summary>"
+            f"<pre>{escape(chr(10).join(lines))}</pre></details>"
+            for c in checks
+            if (lines := view.check_lines(c))
         )
-        body += (
-            '<p class="quiet">A name in no table is shown as unknown and never counted as '
-            "supported.</p>"
-        )
-        yield _section(
-            "names", "API", "Names, packages, environment and what is known of them", body
-        )
+        yield _section("checks", "Checks", "Rehearsals and exported models", table + more)
 
 
-def _group(api: Data) -> str:
-    kinds = [row["kind"] for row in api["known"]]
-    if any(kind.startswith("package") for kind in kinds):
-        return "Packages"
-    return "Environment" if any("environment" in kind for kind in kinds) else "API"
+def _around(data: Data) -> Iterator[Section]:
+    """What the project needs besides its code: dependencies, environment, containers, kernels."""
+    index = {id(site): i for i, site in enumerate(data["sites"])}
+    parts = []
+    for topic, title in view.TOPICS.items():
+        items = view.items(data, topic)
+        if items:
+            rows = [_item(data, item, index) for item in items]
+            head = "<th>what<th>status<th>where<th>what to do"
+            parts.append(f"<h3>{escape(title)} ({len(items)})</h3>{_long_table(head, rows)}")
+    if parts:
+        yield _section("around", "Around the code", "Around the code", "".join(parts))
 
 
-def _api_table(rows: list[Data]) -> str:
-    head = "<th>name<th>uses<th>files<th>what is known"
-    table = _table(head, "".join(map(_api_row, rows[:ROWS])))
+def _item(data: Data, item: view.Item, index: dict[int, int]) -> str:
+    places = "".join(
+        f'<li><a href="#s{index[id(s)]}"><code>{escape(_where(s))}</code></a></li>'
+        for s in item.sites[:2]
+    )
+    rest = len(item.sites) - 2
+    more = f'<li class="quiet">and {rest:,} more</li>' if rest > 0 else ""
+    known = "".join(
+        f"<small>{escape('; '.join(t for t in (row['kind'], row['source']) if t))}</small>"
+        for row in item.known
+    )
+    tags = f'<span class="status {item.worst}">{escape(label(data, item.worst))}</span>'
+    if item.known and item.worst in QUIET:
+        status = str(item.known[0]["status"])
+        tags = f'<span class="status {_slug(status)}">{escape(status)}</span>'
+    said = "".join(f"<p>{prose_line(capital(reason))}</p>" for reason in item.reasons[:2])
+    return (
+        f"<tr><td><code>{escape(item.name)}</code></td>"
+        f"<td>{tags}</td>"
+        f'<td><ul class="where-list">{places}{more}</ul></td>'
+        f'<td class="known">{said}{known}</td></tr>'
+    )
+
+
+def _long_table(head: str, rows: list[str]) -> str:
+    """A table of which all but the first rows are folded."""
+    table = _table(head, "".join(rows[:ROWS]))
     rest = rows[ROWS:]
     if rest:
-        folded = _table(head, "".join(map(_api_row, rest)))
-        table += f"<details><summary>{len(rest)} more</summary>{folded}</details>"
+        table += (
+            f"<details><summary>{len(rest)} more</summary>{_table(head, ''.join(rest))}</details>"
+        )
     return table
 
 
+def _names(data: Data) -> Iterator[Section]:
+    apis = view.names(data)
+    if not apis:
+        return
+    head = "<th>name<th>uses<th>files<th>status<th>what is known"
+    body = (
+        f"{overview.coverage_bar(data)}{_long_table(head, [_api_row(api) for api in apis])}"
+        '<p class="quiet">A name in no table is unknown, and never counted as supported.</p>\n'
+    )
+    yield _section(
+        "names", "API coverage", "Names behind the findings, and what the target has", body
+    )
+
+
 def _api_row(api: Data) -> str:
-    known = "".join(map(_known, api["known"])) or '<span class="status">unknown</span>'
+    status = view.status_of(api)
+    known = "".join(map(_known, view.known(api))) or '<span class="quiet">in no table</span>'
     return (
         f"<tr><td><code>{escape(api['name'])}</code></td>"
         f'<td data-label="uses">{api["uses"]}</td><td data-label="files">{api["files"]}</td>'
-        f"<td>{known}</td></tr>"
+        f'<td><span class="status {_slug(status)}">{escape(status)}</span></td>'
+        f'<td class="known">{known}</td></tr>'
     )
 
 
 def _known(row: Data) -> str:
     equivalent = f"<code>{escape(row['equivalent'])}</code>" if row["equivalent"] else ""
     since = f", since {row['since']}" if row["since"] else ""
-    source = f"; {row['source']}" if row["source"] else ""
-    return (
-        f'<div class="known"><span class="status {_slug(row["status"])}">{escape(row["status"])}'
-        f"</span> {equivalent} {escape(row['note'])}"
-        f"<small>{escape(row['kind'] + since + source)}</small></div>"
-    )
+    source = f"<small>{escape(row['kind'] + ': ' + row['status'] + since)}</small>"
+    source += f"<small>{escape(row['source'])}</small>" if row["source"] else ""
+    note = prose_line(row["note"]) if row["note"] else ""
+    if len(row["note"]) > 140:
+        note = f"<details><summary>note</summary>{note}</details>"
+    return f"<div>{equivalent} {note}{source}</div>"
 
 
 def _files(data: Data) -> Iterator[Section]:
@@ -470,7 +408,7 @@ def _file_row(file: Data) -> str:
 
 def _made(data: Data) -> Section:
     made = data["provenance"]
-    done, total = data["verdict"]["points"]["resolved"], data["verdict"]["points"]["total"]
+    measure = measure_text(data)
     facts = [
         ("porter", made["porter"]),
         ("Target", f"{data['target']}, torch >= {data['min_torch']} ({made['min_torch_origin']})"),
@@ -478,11 +416,12 @@ def _made(data: Data) -> Section:
         ("Selected", ", ".join(made["select"])),
         ("Ignored", ", ".join(made["ignore"])),
         ("Unsafe rewrites", "applied too" if made["unsafe"] else "not applied"),
+        ("Looked up for", _lookups(made)),
         (
             "Readiness",
-            f"{readiness_text(data)}: {done} of {total} effort points over the sites that must "
-            "change, each at least one point; rounded down, so an open gap never reads as 100 %. "
-            "Points compare sites with each other; they are not hours.",
+            f"{readiness_text(data)}{f' ({measure})' if measure else ''}. Effort points of the "
+            "sites that must change, each at least one; rounded down, and below 100 % while "
+            "anything is open. Points compare sites with each other; they are not hours.",
         ),
         *(("Table", f"{t['name']} of {t['date']}: {t['source']}") for t in made["tables"]),
     ]
@@ -490,6 +429,11 @@ def _made(data: Data) -> Section:
         f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in facts if text
     )
     return _section("about", "About", "How this report was made", f"<dl>{body}</dl>\n")
+
+
+def _lookups(made: Data) -> str:
+    version, line = made.get("torch_npu", ""), made.get("hardware", "")
+    return " ".join(text for text in (f"torch_npu {version}" if version else "", line) if text)
 
 
 def _table(head: str, rows: str) -> str:
@@ -507,26 +451,6 @@ def _shortcuts() -> str:
         f'<dialog id="help" aria-label="Keyboard shortcuts"><h2>Keyboard</h2><dl>{rows}</dl>'
         '<form method="dialog"><button>Close</button></form></dialog>\n'
     )
-
-
-# Text -------------------------------------------------------------------------------------------
-
-
-def prose_line(text: str) -> str:
-    """Escaped text, with code where backticks are."""
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(" ".join(text.split())))
-
-
-def prose(text: str) -> str:
-    """Escaped paragraphs and lists of a rule's page."""
-    parts = []
-    for block in re.split(r"\n\s*\n", text.strip()):
-        if re.match(r"\s*- ", block):
-            items = re.split(r"(?m)^\s*- ", block)[1:]
-            parts.append(f"<ul>{''.join(f'<li>{prose_line(i)}</li>' for i in items)}</ul>")
-        elif block.strip():
-            parts.append(f"<p>{prose_line(block)}</p>")
-    return "".join(parts)
 
 
 def _slug(text: str) -> str:

@@ -7,20 +7,32 @@ named. Code of the user stands in code spans and fences only, which no content c
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from porter.output import view
+from porter.output.prose import unlinked
 from porter.output.view import Data, plural
-from porter.score import readiness_text
+from porter.score import measure_text, readiness_text
 
 #: Bytes of UTF-8, which are never fewer than characters; some room is kept.
 LIMIT = 65_000
 #: Places shown with their code for each reason, and named after these.
 SHOWN = 3
 NAMED = 12
+#: Reasons shown for each rule.
+REASONS = 8
+#: Places named in a table.
+NEAR = 3
 _MARKS = {"READY": "\U0001f7e2", "AFTER REVIEW": "\U0001f7e1", "BLOCKED": "\U0001f534"}
+_OUTCOMES = {"passed": "\u2705 ", "unproved": "\u26a0\ufe0f ", "failed": "\u274c "}
 _ROOM = 400
+_LANGUAGES = {
+    "py": "python", "pyi": "python", "pyw": "python", "ipynb": "python", "sh": "bash",
+    "bash": "bash", "yml": "yaml", "yaml": "yaml", "toml": "toml", "json": "json", "cu": "cuda",
+    "cuh": "cuda", "cpp": "cpp", "cc": "cpp", "cxx": "cpp", "h": "cpp", "hpp": "cpp",
+}  # fmt: skip
 _FULL = "`porter report report.json -f html -o report.html` shows all of it."
 
 
@@ -42,8 +54,23 @@ class _Page:
         self.size += size
         return True
 
-    def items(self, head: str, items: Iterable[str], tail: str = "", what: str = "entry") -> None:
-        """Add as many items as fit between `head` and `tail`, and say how many do not."""
+    def items(
+        self,
+        head: str,
+        items: Iterable[str],
+        tail: str = "",
+        what: str = "line",
+        share: float = 0.15,
+    ) -> None:
+        """Add as many items as fit between `head` and `tail`, and say how many do not.
+
+        Args:
+            head: stands before them.
+            items: each a piece of text.
+            tail: stands behind them.
+            what: what one of them is called.
+            share: of the whole text, that they may take; so no section crowds out the others.
+        """
         waiting = list(items)
         if not waiting:
             return
@@ -51,8 +78,10 @@ class _Page:
         if not self.add(head, ending):
             self.left_out += len(waiting)
             return
+        end = self.size + share * self.limit
         for done, item in enumerate(waiting):
-            if not self.add(item, ending):
+            large = self.size + len(item.encode("utf-8", "backslashreplace")) > end
+            if large or not self.add(item, ending):
                 more = len(waiting) - done
                 self.left_out += more
                 self.add(f"\n_{plural(more, what)} more in the full report._\n", len(tail))
@@ -70,6 +99,7 @@ def render(data: Data, limit: int = LIMIT) -> str:
     page = _Page(limit)
     done = "rewritten" if data["applied"] else "rewritable"
     page.add(_head(data), 0)
+    page.items("\n### Checks\n\n", _checks(data), what="check")
     page.items(
         "\n### By family\n\n"
         f"| family | found | {done} | by hand | to review | may stay | points left |\n"
@@ -77,12 +107,19 @@ def render(data: Data, limit: int = LIMIT) -> str:
         _families(data),
     )
     blocking = view.of_class(data["sites"], "blocking")
-    page.items("\n### Must change by hand\n", _groups(data, blocking), what="rule")
+    page.items("\n### Must change by hand\n", _groups(data, blocking), what="rule",
+               share=0.45)  # fmt: skip
+    page.left_out += sum(len(view.by_reason(s)) > REASONS for _, s in view.by_rule(blocking))
     review = view.of_class(data["sites"], "choice", "potential", "unsafe")
-    page.items("\n### Please review\n", _groups(data, review), what="rule")
+    page.items("\n### Please review\n", _groups(data, review), what="rule", share=0.3)
     page.items(*_folded("Could not be read", _files(data, "failed")), what="file")
-    page.items(*_folded("Names of the API and what is known of them", _apis(data)), what="name")
-    page.items(*_folded("Diffs", _diffs(data)), what="file")
+    page.items(*_advice(data), what="rule")
+    for topic, title in view.TOPICS.items():
+        page.items(*_table(title, "what | status | where | what to do", _around(data, topic)),
+                   what="row")  # fmt: skip
+    counts = ", ".join(f"{count} {status}" for status, count in view.coverage(data))
+    page.items(*_folded(f"API coverage: {_html(counts)}", _apis(data)), what="name")
+    page.items(*_folded("Diffs", _diffs(data)), what="file", share=1)
     page.items(*_folded("Skipped", _files(data, "skipped")), what="path")
     page.items(*_folded("Made with", _provenance(data)))
     if page.left_out:
@@ -96,10 +133,32 @@ def _folded(title: str, items: Iterable[str]) -> tuple[str, list[str], str]:
     return head, listed, "\n</details>\n"
 
 
+def _table(title: str, columns: str, rows: Iterable[str]) -> tuple[str, list[str], str]:
+    head, listed, tail = _folded(title, rows)
+    return f"{head}| {columns} |\n{'|---' * (columns.count('|') + 1)}|\n", listed, tail
+
+
+def _around(data: Data, topic: str) -> Iterator[str]:
+    """What the project needs besides its code."""
+    for item in view.items(data, topic):
+        places = ", ".join(code_span(place) for place in item.places[:NEAR])
+        more = f" and {len(item.places) - NEAR} more" if len(item.places) > NEAR else ""
+        said = prose("; ".join(item.reasons[:2]))
+        kind = escape(view.label(data, item.worst))
+        yield f"| {code_span(item.name)} | {kind} | {places}{more} | {said} |\n"
+
+
+def _advice(data: Data) -> tuple[str, list[str], str]:
+    """What works and could be better, folded: it must not crowd out what has to be done."""
+    sites = view.of_class(data["sites"], "advice")
+    title = f"Advice on precision and speed ({plural(len(sites), 'place')}; all may stay)"
+    head = f"\n<details><summary>{title}</summary>\n"
+    return head, list(_groups(data, sites)), "\n</details>\n"
+
+
 def _head(data: Data) -> str:
     verdict, files, sites = data["verdict"], data["summary"]["files"], data["summary"]["sites"]
-    done, total = verdict["points"]["resolved"], verdict["points"]["total"]
-    measure = f" ({done} of {total} points over mandatory sites)" if total else ""
+    measure = f" ({measure_text(data)})" if measure_text(data) else ""
     would = "" if data["applied"] else "would be "
     found = sites["total"] - sites["information"]
     also = [
@@ -120,6 +179,19 @@ def _head(data: Data) -> str:
     )
 
 
+def _checks(data: Data) -> Iterator[str]:
+    """Runs of the migrated code and of its exported models, with what came of each."""
+    for check in view.checks(data):
+        mark = _OUTCOMES.get(check.get("outcome", ""), "")
+        name, verdict = code_span(check["name"]), escape(check["verdict"])
+        text = f"{mark}{escape(check['kind'])} {name}: **{verdict}**. {escape(check['detail'])}\n"
+        lines = view.check_lines(check)
+        if lines:
+            text += f"\n<details><summary>What it did</summary>\n\n{fence(lines, 'text')}\n"
+            text += "</details>\n"
+        yield f"{text}\n"
+
+
 def _families(data: Data) -> Iterator[str]:
     for row in view.families(data):
         c = row.classes
@@ -137,35 +209,47 @@ def _groups(data: Data, sites: list[Data]) -> Iterator[str]:
         heading = f"{code} {escape(view.title(about['title']) or about['name'])}"
         text = [
             f"\n<details{' open' if len(mine) <= SHOWN else ''}><summary><b>"
-            f"{_html(heading)}</b> ({plural(len(mine), 'site')}, "
-            f"{plural(view.points(mine), 'point')})</summary>\n\n"
+            f"{_html(heading)}</b> ({', '.join(view.size(mine))})</summary>\n\n"
         ]
         if about["why"]:
-            text.append(f"{about['why']}\n\n")
-        for reason, those in view.by_reason(mine):
+            text.append(f"{unlinked(about['why'])}\n\n")
+        groups = view.by_reason(mine)
+        for reason, those in groups[:REASONS]:
             if reason:
-                text.append(f"**{escape(reason)}**\n\n")
+                text.append(f"**{prose(reason)}**\n\n")
             text += [_site(s) for s in those[:SHOWN]]
             rest = those[SHOWN:]
             if rest:
                 named = ", ".join(code_span(f"{s['path']}:{view.place(s)}") for s in rest[:NAMED])
                 more = f" and {len(rest) - NAMED} more" if len(rest) > NAMED else ""
                 text.append(f"Also at {named}{more}.\n\n")
+        hidden = sum(len(those) for _, those in groups[REASONS:])
+        if hidden:
+            text.append(
+                f"_{plural(hidden, 'site')} more in the full report, for other reasons._\n\n"
+            )
         text.append("</details>\n")
         yield "".join(text)
 
 
 def _site(site: Data) -> str:
     where = code_span(f"{site['path']}:{view.place(site)}")
-    if site["after"]:
-        old = [f"-{line}" for line in site["before"].splitlines()]
-        new = [f"+{line}" for line in site["after"].splitlines()]
-        return f"{where}\n{fence(old + new, 'diff')}\n"
+    if view.after(site):
+        lines = [f"{mark} {line}" for mark, line in view.hunk(site)]
+        return f"{where}\n{fence(lines, 'diff')}\n"
     start, lines = site["snippet"]["start"], site["snippet"]["lines"]
     own = site["line"] - start
     near = lines[max(0, own - 1) : own + 2] if 0 <= own < len(lines) else []
-    shown = near or site["before"].splitlines()[:3]
-    return f"{where}\n{fence(shown, 'python')}\n" if shown else f"{where}\n\n"
+    shown = textwrap.dedent("\n".join(near or site["before"].splitlines()[:3])).split("\n")
+    return f"{where}\n{fence(shown, _language(site['path']))}\n" if any(shown) else f"{where}\n\n"
+
+
+def _language(path: str) -> str:
+    """What GitHub colours the lines of a file as."""
+    name = path.rpartition("/")[2].lower()
+    if name.startswith(("dockerfile", "containerfile")):
+        return "dockerfile"
+    return _LANGUAGES.get(name.rpartition(".")[2], "text")
 
 
 def _files(data: Data, status: str) -> Iterator[str]:
@@ -174,7 +258,7 @@ def _files(data: Data, status: str) -> Iterator[str]:
 
 
 def _apis(data: Data) -> Iterator[str]:
-    for api in sorted(data["apis"], key=lambda a: (-a["uses"], a["name"])):
+    for api in view.names(data):
         known = "; ".join(
             " ".join(
                 part
@@ -186,7 +270,7 @@ def _apis(data: Data) -> Iterator[str]:
                 )
                 if part
             )
-            for row in api["known"]
+            for row in view.known(api)
         )
         yield (
             f"- {code_span(api['name'])}: {plural(api['uses'], 'use')} in "
@@ -223,10 +307,17 @@ def escape(text: str) -> str:
     return re.sub(r"([@#])(?=\w)", "\\1\u200b", text)
 
 
+def prose(text: str) -> str:
+    """A sentence on one line, in which backticks mark code."""
+    parts = re.split(r"`([^`]+)`", " ".join(text.split()))
+    return "".join(code_span(part) if i % 2 else escape(part) for i, part in enumerate(parts))
+
+
 def _html(text: str) -> str:
     """Escaped Markdown for a place where only tags are read."""
     plain = re.sub(r"\\([\\`*_\[\]<>|~&$])", r"\1", text)
-    return plain.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    safe = plain.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", safe)
 
 
 def code_span(text: str) -> str:

@@ -3,11 +3,11 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const $ = (id) => document.getElementById(id);
   const CHUNK = 60;
-  const [FILE, LINE, COLUMN, CELL, RULE, CLASS, EFFORT, SYMBOL, REASON, BEFORE, AFTER, START, SNIPPET, ACCEPTED] =
-    Array(14).keys();
+  const [FILE, LINE, COLUMN, CELL, RULE, CLASS, EFFORT, SYMBOL, REASON, BEFORE, AFTER, START, SNIPPET, ACCEPTED, WRITTEN] =
+    Array(15).keys();
   const rules = data.rules.map(([code, name, title, family, why, advice, links]) =>
     ({ code, name, title, family, why, advice, links }));
-  const INFORMATION = data.classes.findIndex(([name]) => name === "information");
+  const QUIET = data.classes.flatMap(([name], at) => name === "information" || name === "advice" ? [at] : []);
 
   // User code enters the page here and nowhere else: as text.
   const make = (tag, className, ...children) => {
@@ -48,6 +48,10 @@
   // Writes a line into a cell; [from, to) is marked.
   const paint = (cell, line, from = -1, to = -1) => {
     let at = 0;
+    // What wraps starts below the code of its line, not at the edge.
+    const indent = Math.min(/^\s*/.exec(line)[0].length, 40) + 2;
+    cell.style.paddingLeft = `calc(.6rem + ${indent}ch)`;
+    cell.style.textIndent = `-${indent}ch`;
     for (const [text, kind] of tokens(line)) {
       const cuts = [0, from - at, to - at, text.length].map((n) => Math.min(Math.max(n, 0), text.length));
       for (let i = 0; i < 3; i++) {
@@ -154,7 +158,7 @@
     details.querySelector(".sheet")?.remove();
     const marks = new Map();
     for (const site of data.sites) {
-      if (site[FILE] === file && site[AFTER]) {
+      if (site[FILE] === file && site[WRITTEN]) {
         const code = rules[site[RULE]].code;
         marks.set(site[LINE], [marks.get(site[LINE]), code].filter(Boolean).join(", "));
       }
@@ -199,7 +203,7 @@
       .join("\n").toLowerCase();
   });
   const active = new Set(data.classes.keys());
-  active.delete(INFORMATION);
+  QUIET.forEach((at) => active.delete(at));
   let rule = null;
   let shown = [];
   let drawn = 0;
@@ -255,7 +259,7 @@
     const summary = make("summary", kind,
       make("span", "kind", make("i", "dot"), label + (site[ACCEPTED] ? " (baseline)" : "")),
       make("span", "rule mono", rules[site[RULE]].code), where, code,
-      make("span", "effort", site[EFFORT] && site[CLASS] !== INFORMATION ? `${site[EFFORT]} pt` : ""));
+      make("span", "effort", site[EFFORT] && !QUIET.includes(site[CLASS]) ? `${site[EFFORT]} pt` : ""));
     summary.lastChild.title = "effort points";
     const details = make("details", "row", summary);
     details.id = `s${index}`;
@@ -269,6 +273,7 @@
     if (site[REASON]) box.append(withCode(make("p", "reason"), site[REASON]));
     if (about.why) box.append(withCode(make("p", "why"), about.why.replace(/\s+/g, " ")));
     if (site[AFTER]) {
+      if (!site[WRITTEN]) box.append(withCode(make("p", "quiet"), "`porter migrate --unsafe` would write:"));
       const lines = [...site[BEFORE].split(/\r\n|\r|\n/).map((l) => "-" + l), ...site[AFTER].split(/\r\n|\r|\n/).map((l) => "+" + l)];
       const one = !site[BEFORE].includes("\n");
       const part = sheet([[one ? site[LINE] : 0, 0, lines]]);
@@ -344,7 +349,7 @@
     active.clear();
     data.classes.forEach(([name], at) => { if (kinds.includes(name)) active.add(at); });
   };
-  const everything = () => { data.classes.forEach((_, at) => { if (at !== INFORMATION) active.add(at); }); };
+  const everything = () => { data.classes.forEach((_, at) => { if (!QUIET.includes(at)) active.add(at); }); };
   const goTo = () => { filter(); $("findings").scrollIntoView(); };
 
   // Set up -------------------------------------------------------------------------------------

@@ -5,9 +5,10 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 
+from porter.display import visible
 from porter.output import view
 from porter.output.view import Data, plural
-from porter.score import readiness_text
+from porter.score import measure_text, readiness_text
 
 WIDTH = 100
 #: Places named for each reason.
@@ -16,8 +17,15 @@ PLACES = 5
 
 def render(data: Data) -> str:
     """Show a report."""
-    sections = [_head(data), _families(data), _gaps(data), _review(data), _files(data), _foot(data)]
-    return "\n\n".join("\n".join(s) for s in (list(section) for section in sections) if s) + "\n"
+    sections = [
+        _head(data), _checks(data), _families(data), _gaps(data), _review(data),
+        *(_around(data, topic) for topic in view.TOPICS), _names(data), _advice(data),
+        _files(data), _foot(data),
+    ]  # fmt: skip
+    blocks = [
+        [visible(line) for part in section for line in part.split("\n")] for section in sections
+    ]
+    return "\n\n".join("\n".join(lines) for lines in blocks if lines) + "\n"
 
 
 def _head(data: Data) -> Iterator[str]:
@@ -25,8 +33,7 @@ def _head(data: Data) -> Iterator[str]:
     files, sites = summary["files"], summary["sites"]
     yield f"{verdict['status']}: {verdict['sentence']}"
     yield ""
-    done, all_ = verdict["points"]["resolved"], verdict["points"]["total"]
-    measure = f" ({done} of {all_} points over mandatory sites)" if all_ else ""
+    measure = f" ({measure_text(data)})" if measure_text(data) else ""
     yield f"target     {data['target']}, torch >= {data['min_torch']}"
     yield f"readiness  {readiness_text(data)}{measure}"
     yield (
@@ -39,6 +46,13 @@ def _head(data: Data) -> Iterator[str]:
         f"{'rewritten' if data['applied'] else 'would be rewritten'}, {sites['pending']} for a "
         f"person, {sites['suppressed']} suppressed, {sites['accepted']} in the baseline"
     )
+
+
+def _checks(data: Data) -> Iterator[str]:
+    for check in view.checks(data):
+        yield f"{check['kind']}: {check['name']}: {check['verdict']}"
+        if check["detail"]:
+            yield textwrap.fill(check["detail"], WIDTH, initial_indent="  ", subsequent_indent="  ")
 
 
 def _families(data: Data) -> Iterator[str]:
@@ -71,16 +85,47 @@ def _review(data: Data) -> Iterator[str]:
         yield from _groups(data, review)
 
 
+def _advice(data: Data) -> Iterator[str]:
+    advice = view.of_class(data["sites"], "advice")
+    if advice:
+        yield f"Advice on precision and speed ({plural(len(advice), 'place')}; all may stay):"
+        yield from _groups(data, advice)
+
+
+def _around(data: Data, topic: str) -> Iterator[str]:
+    found = view.items(data, topic)
+    if found:
+        yield f"{view.TOPICS[topic]}:"
+        for item in found[: 3 * PLACES]:
+            more = f" and {len(item.places) - 1} more" if len(item.places) > 1 else ""
+            kind = view.label(data, item.worst)
+            yield f"  {item.name}: {kind} ({item.places[0]}{more})"
+        if len(found) > 3 * PLACES:
+            yield f"  and {len(found) - 3 * PLACES} more"
+
+
+def _names(data: Data) -> Iterator[str]:
+    found = view.names(data)
+    if found:
+        counts = ", ".join(f"{count} {status}" for status, count in view.coverage(data))
+        yield f"Names behind the findings: {counts}"
+        for api in [a for a in found if view.status_of(a) not in ("supported", "replaced")]:
+            known = view.known(api)
+            source = f" ({known[0]['source']})" if known and known[0]["source"] else ""
+            yield f"  {api['name']}: {view.status_of(api)}{source}"
+
+
 def _groups(data: Data, sites: list[Data]) -> Iterator[str]:
     for code, mine in view.by_rule(sites):
-        about = view.rule(data, code)
-        yield f"  {code} {about['name']} ({plural(view.points(mine), 'point')})"
+        yield f"  {code} {view.rule(data, code)['name']} ({view.size(mine)[-1]})"
         for reason, those in view.by_reason(mine):
             if reason:
                 yield textwrap.fill(reason, WIDTH, initial_indent="    ", subsequent_indent="    ")
             named = ", ".join(f"{s['path']}:{view.place(s)}" for s in those[:PLACES])
             more = f" and {len(those) - PLACES} more" if len(those) > PLACES else ""
             yield f"      {named}{more}"
+            if view.after(those[0]):
+                yield from (f"        {mark} {line}" for mark, line in view.hunk(those[0]))
 
 
 def _files(data: Data) -> Iterator[str]:

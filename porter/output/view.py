@@ -7,11 +7,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from porter.score import CLASSES, class_of
+from porter.score import CLASSES, FAILED, QUIET, UNPROVED, class_of
 
 Data = Mapping[str, Any]
 
-_LEVELS = {"mandatory": "error", "potential": "warning", "optional": "note", "information": "note"}
+_LEVELS = {
+    "mandatory": "error", "potential": "warning", "optional": "note", "advice": "note",
+    "information": "note",
+}  # fmt: skip
 
 
 def label(data: Data, name: str) -> str:
@@ -24,6 +27,7 @@ def label(data: Data, name: str) -> str:
         "unsafe": "rewritten, to review" if done else "rewrite to review",
         "safe": "rewritten" if done else "can be rewritten",
         "optional": "may stay",
+        "advice": "advice",
         "information": "information",
     }[name]
 
@@ -93,6 +97,21 @@ def message(data: Data, site: Data) -> str:
     return f"{name}: {reason}" if reason else name
 
 
+def after(site: Data) -> str:
+    """The lines of a site as they are, or would be once somebody approves; may be empty."""
+    return str(site["after"] or site.get("proposed", ""))
+
+
+def hunk(site: Data) -> list[tuple[str, str]]:
+    """The lines of a site with "-", and with "+" as they are or would be; indented no more than
+    needed."""
+    marked = [("-", line) for line in site["before"].splitlines()]
+    marked += [("+", line) for line in after(site).splitlines()]
+    blank = [len(line) - len(line.lstrip()) for _, line in marked if line.strip()]
+    cut = min(blank, default=0)
+    return [(mark, line[cut:]) for mark, line in marked]
+
+
 def link(data: Data, code: str) -> str:
     """A page about a rule's subject; empty if none is known."""
     references = rule(data, code)["references"]
@@ -119,6 +138,29 @@ def rebased(data: Data, prefix: str) -> Data:
     for kind in ("files", "sites"):
         moved[kind] = [{**item, "path": f"{prefix}/{item['path']}"} for item in data[kind]]
     return moved
+
+
+# Checks -----------------------------------------------------------------------------------------
+
+
+def checks(data: Data) -> list[Data]:
+    """Verdicts of runs of the migrated code and of its exported models; those that failed first."""
+    order = {FAILED: 0, UNPROVED: 1}
+    return sorted(data.get("checks", ()), key=lambda c: order.get(c.get("outcome", ""), 2))
+
+
+def check_lines(check: Data) -> list[str]:
+    """All that is known of a check, line by line; empty if its detail is all."""
+    if "onnx" in check:
+        from porter.onnx import show as models
+
+        return models.lines(check)
+    if "rehearsal" not in check:
+        return []
+    from porter.rehearse import show, verdict
+
+    # The first line is the check's name and verdict.
+    return list(show.lines(verdict.from_json(check["rehearsal"])))[1:]
 
 
 # Lines ------------------------------------------------------------------------------------------
@@ -189,6 +231,13 @@ def points(sites: Iterable[Data]) -> int:
     return sum(site["effort"] for site in sites)
 
 
+def size(sites: Sequence[Data]) -> tuple[str, ...]:
+    """How many sites there are and their effort, in words; advice has none."""
+    if all(class_of(site) == "advice" for site in sites):
+        return (plural(len(sites), "place"),)
+    return plural(len(sites), "site"), plural(points(sites), "point")
+
+
 def by_rule(sites: Iterable[Data]) -> list[tuple[str, list[Data]]]:
     """Sites by rule, the most effort first."""
     groups: dict[str, list[Data]] = {}
@@ -215,8 +264,8 @@ class Row:
 
     @property
     def total(self) -> int:
-        """All sites but those for information."""
-        return sum(n for name, n in self.classes.items() if name != "information")
+        """All sites but those of which nothing is asked."""
+        return sum(n for name, n in self.classes.items() if name not in QUIET)
 
 
 def families(data: Data) -> list[Row]:
@@ -231,6 +280,109 @@ def families(data: Data) -> list[Row]:
             classes[class_of(site)] += 1
         rows.append(Row(family, classes, points(_needed(sites))))
     return sorted(rows, key=lambda row: (-row.left, -row.total, row.family))
+
+
+#: Topics other than code, as a heading for each.
+TOPICS = {
+    "dependencies": "Dependencies",
+    "environment": "Environment, scripts and settings",
+    "containers": "Containers and clusters",
+    "native code": "Native code",
+    "other files": "Other files",
+}
+
+
+@dataclass(frozen=True)
+class Item:
+    """Something that a project needs besides its Python code.
+
+    Args:
+        name: what the tables or the files call it.
+        sites: where it was found, the most pressing first.
+        known: what the tables know of it.
+    """
+
+    name: str
+    sites: tuple[Data, ...]
+    known: tuple[Data, ...]
+
+    @property
+    def worst(self) -> str:
+        """The most pressing class of its sites."""
+        return class_of(self.sites[0])
+
+    @property
+    def reasons(self) -> list[str]:
+        """What is said of it, without repeats."""
+        said = (re.sub(r" \(used [^()]* here\)$", "", s["reason"]) for s in self.sites)
+        return list(dict.fromkeys(" ".join(text.split()) for text in said if text))
+
+    @property
+    def places(self) -> list[str]:
+        """Where it is, without repeats."""
+        return list(dict.fromkeys(f"{s['path']}:{place(s)}" for s in self.sites))
+
+
+def items(data: Data, topic: str) -> list[Item]:
+    """What is known of one topic, the most pressing first."""
+    known = {api["name"]: tuple(api["known"]) for api in data["apis"]}
+    groups: dict[str, list[Data]] = {}
+    for site in data["sites"]:
+        if rule(data, site["rule"]).get("topic", "code") == topic:
+            groups.setdefault(_item_name(site, topic), []).append(site)
+    found = []
+    for name, sites in groups.items():
+        ordered = sorted(sites, key=lambda s: (CLASSES.index(class_of(s)), *order(s)))
+        found.append(Item(name, tuple(ordered), known.get(ordered[0]["symbol"], ())))
+    return sorted(found, key=lambda i: (CLASSES.index(i.worst), -points(i.sites), i.name))
+
+
+def _item_name(site: Data, topic: str) -> str:
+    if topic == "native code" and not site["symbol"]:
+        return str(site["path"])
+    own = site["line"] - site["snippet"]["start"]
+    lines = site["snippet"]["lines"]
+    line = lines[own] if 0 <= own < len(lines) else site["before"].partition("\n")[0]
+    text = " ".join(str(site["symbol"] or line).split()).removeprefix("- ")
+    return text if len(text) <= 90 else text[:87] + "..."
+
+
+def names(data: Data) -> list[Data]:
+    """The names behind the sites in code, the most used first."""
+    elsewhere = {
+        site["symbol"]
+        for site in data["sites"]
+        if rule(data, site["rule"]).get("topic", "code") in TOPICS
+    }
+    found = [api for api in data["apis"] if api["name"] not in elsewhere]
+    return sorted(found, key=lambda api: (-api["uses"], api["name"]))
+
+
+def known(api: Data) -> list[Data]:
+    """What the tables say of a name: first of what takes its place, then of the name itself."""
+    return sorted(api["known"], key=lambda row: row["kind"] == "API")
+
+
+def status_of(api: Data) -> str:
+    """What becomes of a name on the target."""
+    rows = known(api)
+    return str(rows[0]["status"]) if rows else "unknown"
+
+
+#: Statuses from good to bad; a name in no table is unknown, which is never good.
+STATUSES = (
+    "supported", "replaced", "ignored", "limited", "runs on the CPU", "needs an adapter",
+    "unverified", "unknown", "unsupported",
+)  # fmt: skip
+
+
+def coverage(data: Data) -> list[tuple[str, int]]:
+    """How many of the names behind the sites have each status, those with none left out."""
+    counts = dict.fromkeys(STATUSES, 0)
+    for api in names(data):
+        status = status_of(api)
+        counts[status] = counts.get(status, 0) + 1
+    return [(status, count) for status, count in counts.items() if count]
 
 
 def busiest(data: Data, count: int) -> list[tuple[str, int, int]]:

@@ -108,6 +108,36 @@ def install(library: Any, operators: dict[str, str]) -> None:
         if op is not None:
             library.impl(name, kernel(op, policy), "AutocastPrivateUse1")
     _forget_at_exit()
+    watch_host()
+
+
+#: Not empty while autocast casts on the host: kernels of the device must not be cast by it.
+ON_HOST: list[bool] = []
+_HOST_KEY = _C.DispatchKeySet(_C.DispatchKey.AutocastCPU)
+
+
+def without_host() -> Any:
+    """A context in which autocast of the host does nothing."""
+    return _C._ExcludeDispatchKeyGuard(_HOST_KEY)
+
+
+def watch_host() -> None:
+    """Notice when autocast of the host is switched."""
+    general, host = torch.set_autocast_enabled, torch.set_autocast_cpu_enabled
+
+    def note() -> None:
+        ON_HOST[:] = [True] if torch.is_autocast_enabled("cpu") else []
+
+    def set_autocast_enabled(*args: Any) -> None:
+        general(*args)
+        note()
+
+    def set_autocast_cpu_enabled(enabled: bool) -> None:
+        host(enabled)
+        note()
+
+    torch.set_autocast_enabled = set_autocast_enabled
+    torch.set_autocast_cpu_enabled = set_autocast_cpu_enabled
 
 
 def _forget_at_exit() -> None:

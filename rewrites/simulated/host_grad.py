@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from . import devices, random
+from . import autocast, devices, random
 from .kernels import Plan, count, mixed
 from .tensors import unwrap, wrap
 
@@ -25,14 +25,16 @@ class _OnHost(torch.autograd.Function):  # type: ignore[misc]
     def forward(ctx: Any, call: Callable[..., Any], rebuild: Any, *tensors: Any) -> Any:
         index = _common(tensors)
         host = [unwrap(t) if isinstance(t, _Tensor) and not t.is_cpu else t for t in tensors]
-        wanted = [
-            isinstance(t, _Tensor) and t.requires_grad and t.is_floating_point() for t in tensors
-        ]
+        wanted = [isinstance(t, _Tensor) and t.requires_grad for t in tensors]
         if any(wanted):
             host = [
                 h.detach().requires_grad_() if w else h for h, w in zip(host, wanted, strict=True)
             ]
-        with torch.set_grad_enabled(any(wanted)), random.drawing(index):
+        with (
+            torch.set_grad_enabled(any(wanted)),
+            random.drawing(index),
+            autocast.without_host(),
+        ):
             out = call(*rebuild(host))
         single = isinstance(out, _Tensor)
         outs = (out,) if single else tuple(out)

@@ -7,7 +7,8 @@ says that it falls back to the CPU.
 
 from __future__ import annotations
 
-import contextlib
+import functools
+import re
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ from typing import Any
 
 import torch
 
-from . import devices, random
+from . import autocast, devices, random
 from .record import FLUSH_OPERATORS, RECORD, site
 from .settings import load
 from .tensors import rebind, unwrap, view_like, wrap
@@ -37,6 +38,8 @@ _KINDS = {
     "Optional[Generator]": GENERATOR,
 }
 
+#: Arguments that decide what kind of memory a result gets.
+PLACEMENT = frozenset(["layout", "pin_memory"])
 #: Operators that take host tensors beside those of the device, as they do for CUDA: indices,
 #: lengths, steps of optimisers.
 HOST_BESIDE = frozenset(
@@ -68,7 +71,11 @@ QUICK = frozenset(
 )
 
 
-def _quick(op: Any, short: str) -> Callable[..., Any]:
+#: Operators with such parts in their names are never called with numbers for tensors.
+_NO_NUMBERS = re.compile("^_|^native_|_forward|_backward")
+
+
+def _quick(op: Any, short: str, tensors: int) -> Callable[..., Any]:
     """How to call an operator on the host."""
     base = short.partition(".")[0]
     if base.startswith("_foreach_") or short in QUICK:
@@ -76,6 +83,8 @@ def _quick(op: Any, short: str) -> Callable[..., Any]:
         found: Callable[..., Any] | None = getattr(place, base, None)
         if found is not None:
             return found
+    if tensors == 1 or _NO_NUMBERS.search(short):
+        return functools.partial(_C._dispatch_call_boxed, op._handle)
     made: Callable[..., Any] = op._op
     return made
 
@@ -102,6 +111,7 @@ class Plan:
     __slots__ = (
         "call",
         "cell",
+        "choices",
         "first",
         "generator",
         "host_beside",
@@ -111,6 +121,7 @@ class Plan:
         "makes_tensor",
         "name",
         "named",
+        "only_tensors",
         "places",
         "random",
         "returns",
@@ -122,7 +133,6 @@ class Plan:
         schema = op._schema
         self.name = schema.name + (f".{schema.overload_name}" if schema.overload_name else "")
         self.short = self.name.partition("::")[2] if self.name.startswith("aten::") else self.name
-        self.call = HOST_CALLS.get(self.short) or _quick(op, self.short)
         self.cell, self.first = RECORD.cell(self.name)
         self.kinds = [_KINDS.get(str(a.type), OTHER) for a in schema.arguments]
         self.named = {a.name: k for a, k in zip(schema.arguments, self.kinds, strict=True)}
@@ -130,6 +140,8 @@ class Plan:
             k for a, k in zip(schema.arguments, self.kinds, strict=True) if not a.kwarg_only
         ]
         self.places = tuple(i for i, k in enumerate(positional) if k == TENSOR)
+        found = HOST_CALLS.get(self.short)
+        self.call = found or _quick(op, self.short, self.kinds.count(TENSOR))
         self.lists = tuple(i for i, k in enumerate(positional) if k not in (TENSOR, OTHER))
         self.generator = next((a.name for a in schema.arguments if "Generator" in str(a.type)), "")
         self.random = torch.Tag.nondeterministic_seeded in op.tags
@@ -144,23 +156,28 @@ class Plan:
                 )
                 if a.alias_info.is_write:
                     self.writes.append((i, a.name))
-        self.makes_tensor = [str(r.type) for r in schema.returns] == ["Tensor"]
+        kinds = [str(r.type) for r in schema.returns]
+        self.makes_tensor = kinds == ["Tensor"]
+        self.only_tensors = bool(kinds) and all(
+            k == "Tensor" and r.alias_info is None
+            for k, r in zip(kinds, schema.returns, strict=True)
+        )
+        #: Arguments by name that are tensors or choose where the result is.
+        self.choices = {
+            a.name
+            for a, k in zip(schema.arguments, self.kinds, strict=True)
+            if a.kwarg_only and (k != OTHER or a.name in PLACEMENT)
+        }
         self.returns: list[tuple[int, str, bool] | None] = []
         for r in schema.returns:
             aliases = r.alias_info.before_set if r.alias_info is not None else ()
             self.returns.append(next((origin[k] for k in aliases if k in origin), None))
 
     @property
-    def pure(self) -> bool:
-        """Whether it makes exactly one new tensor and draws no random numbers."""
+    def makes_new(self) -> bool:
+        """Whether all that it returns are new tensors."""
         unlike = "sparse" in self.name or "quantize" in self.name or "to_mkldnn" in self.name
-        return (
-            self.returns == [None]
-            and self.makes_tensor
-            and not self.writes
-            and not self.random
-            and not unlike
-        )
+        return self.only_tensors and not self.writes and not unlike
 
     @property
     def in_place(self) -> bool:
@@ -169,19 +186,26 @@ class Plan:
             [w[0] for w in self.writes] == [0]
             and self.kinds[0] == TENSOR
             and len(self.returns) == 1
-            and not self.random
         )
 
 
-def count(plan: Plan) -> None:
-    """Count a run of an operator."""
+def line() -> str:
+    """The line of the user that runs now, with the step of the backward pass that it runs."""
+    step = node()
+    found = site()
+    return f"{found} (backward of {step})" if step else found
+
+
+def count(plan: Plan, runs: int = 0) -> None:
+    """Count a run of an operator; `runs` if it is counted already, and worth a look."""
     cell = plan.cell
-    cell[0] += 1
-    if cell[0] == 1:
-        plan.first[0] = site(node)
+    if not runs:
+        cell[0] = runs = cell[0] + 1
+    if not plan.first[0]:
+        plan.first[0] = line()
         RECORD.tick(1 if len(RECORD.operators) < 2 else 0)
-    elif not cell[0] % FLUSH_OPERATORS:
-        RECORD.tick(cell[0])
+    elif runs % FLUSH_OPERATORS == 1:
+        RECORD.tick(runs)
 
 
 def mixed(first: object, second: object, name: str) -> RuntimeError:
@@ -219,10 +243,12 @@ LAYOUTS: dict[str, Callable[..., Any]] = {}
 class _Conversion:
     """Arguments on their way to the host: which device they came from."""
 
-    __slots__ = ("aliases", "host", "index", "name")
+    __slots__ = ("aliases", "host", "index", "name", "place")
 
     def __init__(self, name: str) -> None:
         self.index = -1
+        #: Where the result is asked for.
+        self.place: Any = None
         self.host = False
         self.name = name
         self.aliases: dict[int, Any] = {}
@@ -257,12 +283,10 @@ class _Conversion:
         return value
 
     def device(self, value: Any) -> Any:
-        if value is None or value.type != NAME:
+        if value is None:
             return value
-        index = devices.index_of(value)
-        if self.index < 0:
-            self.index = index
-        return _HOST
+        self.place = value
+        return _HOST if value.type == NAME else value
 
 
 _HOST = torch.device("cpu")
@@ -283,18 +307,19 @@ def run(plan: Plan, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     if c.host and c.index >= 0 and not plan.host_beside:
         raise mixed(f"{NAME}:{c.index}", "cpu", plan.short)
     index = c.index if c.index >= 0 else devices.current()
+    elsewhere = c.place is not None and c.place.type != NAME
+    if c.place is not None and not elsewhere:
+        index = devices.index_of(c.place)
     _check_generator(plan, host, named)
     _growing(plan, host, named)
-    if plan.random and index in random._own:
-        with random.drawing(index):
-            out = plan.call(*host, **named)
-    else:
-        out = plan.call(*host, **named)
+    out = _call(plan, index, host, named)
     for i, name in plan.writes:
         given = args[i] if i < len(args) else kwargs.get(name)
         used = host[i] if i < len(args) else named.get(name)
         _follow(given, used)
     returns = plan.returns
+    if elsewhere:
+        return out
     if len(returns) == 1:
         return _result(out, returns[0], args, kwargs, c, index)
     if not returns:
@@ -304,6 +329,16 @@ def run(plan: Plan, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         o if i in stay else _result(o, r, args, kwargs, c, index)
         for i, (o, r) in enumerate(zip(out, returns, strict=True))
     )
+
+
+def _call(plan: Plan, index: int, host: list[Any], named: dict[str, Any]) -> Any:
+    if plan.random and index in random._own:
+        with random.drawing(index):
+            return plan.call(*host, **named)
+    if autocast.ON_HOST:
+        with autocast.without_host():
+            return plan.call(*host, **named)
+    return plan.call(*host, **named)
 
 
 def _check_generator(plan: Plan, host: list[Any], named: dict[str, Any]) -> None:
@@ -331,17 +366,15 @@ def _growing(plan: Plan, host: list[Any], named: dict[str, Any]) -> None:
 
 
 def _follow(given: Any, used: Any) -> None:
-    """Let `out` tensors follow the host tensors that the operator resized."""
+    """Let `out` tensors follow the host tensors that the operator resized or made lazy."""
     if isinstance(given, (list, tuple)):
         for g, u in zip(given, used, strict=True):
             _follow(g, u)
-    elif (
-        isinstance(given, _Tensor)
-        and isinstance(used, _Tensor)
-        and not given.is_cpu
-        and (given.shape != used.shape or (used.numel() and given.data_ptr() != used.data_ptr()))
-    ):
-        rebind(given, used)
+    elif isinstance(given, _Tensor) and isinstance(used, _Tensor) and not given.is_cpu:
+        if given.shape != used.shape or (used.numel() and given.data_ptr() != used.data_ptr()):
+            rebind(given, used)
+        elif given.is_conj() != used.is_conj():
+            _C._set_conj(given, used.is_conj())
 
 
 def _result(
@@ -368,159 +401,23 @@ def _result(
     return out
 
 
-def general(op: Any) -> Callable[..., Any]:
+def general(plan: Plan) -> Callable[..., Any]:
     """A kernel for an operator of any form."""
-    plan = Plan(op)
-
-    def kernel(*args: Any, **kwargs: Any) -> Any:
-        return run(plan, args, kwargs)
-
-    return kernel
+    return lambda *args, **kwargs: run(plan, args, kwargs)
 
 
-def kernel_for(op: Any) -> Callable[..., Any]:
-    """The quickest kernel for the form of an operator."""
-    plan = Plan(op)
-    if plan.short in HOST_CALLS or plan.host_beside or plan.generator:
-        return general(op)
-    if not plan.places and not plan.short.startswith("_foreach_"):
-        return general(op)
-    if plan.short.startswith("_foreach_"):
-        return _foreach(plan, op)
-    if plan.pure:
-        return _pure(plan)
-    if plan.in_place:
-        return _in_place(plan)
-    return general(op)
-
-
-def _pure(plan: Plan) -> Callable[..., Any]:
-    call, cell, places, short = plan.call, plan.cell, plan.places, plan.short
-    more = bool(plan.lists)
-
-    def kernel(*args: Any, **kwargs: Any) -> Any:
-        if kwargs or more:
-            return run(plan, args, kwargs)
-        cell[0] += 1
-        if cell[0] == 1 or not cell[0] % FLUSH_OPERATORS:
-            cell[0] -= 1
-            count(plan)
-        host = list(args)
-        index = -1
-        stray = False
-        n = len(host)
-        for i in places:
-            if i >= n:
-                break
-            t = host[i]
-            if not isinstance(t, _Tensor):
-                continue
-            if t.is_cpu:
-                stray = stray or t.dim() > 0
-                continue
-            d = t.get_device()
-            if index < 0:
-                index = d
-            elif d != index:
-                raise mixed(f"{NAME}:{index}", t.device, short)
-            host[i] = unwrap(t)
-        if stray or index < 0:
-            cell[0] -= 1
-            return run(plan, args, kwargs)
-        return wrap(call(*host), index)
-
-    kernel.__name__ = short
-    return kernel
-
-
-def _in_place(plan: Plan) -> Callable[..., Any]:
-    call, cell, places = plan.call, plan.cell, plan.places
-    more = bool(plan.lists)
-
-    def kernel(*args: Any, **kwargs: Any) -> Any:
-        if more or not args[0].numel():
-            return run(plan, args, kwargs)
-        cell[0] += 1
-        if cell[0] == 1 or not cell[0] % FLUSH_OPERATORS:
-            cell[0] -= 1
-            count(plan)
-        host = list(args)
-        index = host[0].get_device()
-        n = len(host)
-        for i in places:
-            if i >= n:
-                break
-            t = host[i]
-            if not isinstance(t, _Tensor):
-                continue
-            if t.is_cpu:
-                if t.dim():
-                    raise mixed(f"{NAME}:{index}", "cpu", plan.short)
-                continue
-            if t.get_device() != index:
-                raise mixed(f"{NAME}:{index}", t.device, plan.short)
-            host[i] = unwrap(t)
-        if kwargs:
-            for value in kwargs.values():
-                if isinstance(value, _Tensor):
-                    cell[0] -= 1
-                    return run(plan, args, kwargs)
-        call(*host, **kwargs)
-        return args[0]
-
-    kernel.__name__ = plan.short
-    return kernel
-
-
-def _foreach(plan: Plan, op: Any) -> Callable[..., Any]:
-    """A kernel for an operator on lists of tensors: optimisers run them."""
-    schema = op._schema
-    writes = [i for i, a in enumerate(schema.arguments) if a.alias_info is not None]
-    simple = (
-        str(schema.arguments[0].type) == "List[Tensor]"
-        and writes in ([], [0])
-        and [str(r.type) for r in schema.returns] in ([], ["List[Tensor]"])
-    )
-    if not simple:
-        return general(op)
-    call, cell, kinds = plan.call, plan.cell, plan.kinds
-    changes = bool(writes)
-
-    def kernel(*args: Any, **kwargs: Any) -> Any:
-        cell[0] += 1
-        if cell[0] == 1:
-            cell[0] = 0
-            count(plan)
-        index = args[0][0].get_device() if args[0] else -1
-        host = list(args)
-        for i, value in enumerate(args):
-            kind = kinds[i]
-            if kind == TENSORS:
-                if any(t.get_device() != index for t in value):
-                    cell[0] -= 1
-                    return run(plan, args, kwargs)
-                host[i] = [unwrap(t) for t in value]
-            elif kind == TENSOR and isinstance(value, _Tensor) and not value.is_cpu:
-                host[i] = unwrap(value)
-        if index < 0:
-            cell[0] -= 1
-            return run(plan, args, kwargs)
-        out = call(*host, **kwargs)
-        return None if changes else [wrap(o, index) for o in out]
-
-    kernel.__name__ = plan.short
-    return kernel
-
-
-@contextlib.contextmanager
-def own_kernel() -> Any:
+class OwnKernel:
     """Nothing that runs within falls back: it is part of one kernel of the device."""
-    depth = getattr(_inside, "depth", 0)
-    _inside.depth = depth + 1
-    try:
-        yield
-    finally:
-        _inside.depth = depth
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        """Go one kernel deeper."""
+        _inside.depth = getattr(_inside, "depth", 0) + 1
+
+    def __exit__(self, *_: object) -> None:
+        """Come back."""
+        _inside.depth -= 1
 
 
 _plans: dict[Any, Plan] = {}
@@ -559,12 +456,12 @@ def _host_kernel(op: Any) -> bool:
 
 
 def _report(name: str) -> None:
-    line = site(node)
-    if not RECORD.fallback(name, line):
+    place = line()
+    if not RECORD.fallback(name, place):
         return
     said = (
         f"CAUTION: The operator '{name}' is not currently supported on the {NAME.upper()} backend "
-        f"and will fall back to run on the CPU. This may have performance implications. [{line}]"
+        f"and will fall back to run on the CPU. This may have performance implications. [{place}]"
     )
     if _SETTINGS.strict:
         raise NotImplementedError(said)

@@ -49,7 +49,7 @@ def populate(name: str) -> None:
     module.__class__ = SimulatedModule
     sys.meta_path.append(_Modules())
     sys.modules[f"{PACKAGE}.{TABLED_DEVICE}"] = npu
-    for child in ("amp", "memory", "random", "streams", "utils"):
+    for child in ("amp", "graphs", "memory", "random", "streams", "utils"):
         sys.modules[f"{PACKAGE}.{TABLED_DEVICE}.{child}"] = getattr(npu, child)
     found: dict[str, Any] = module.__dict__
     found.update(npu=npu, __version__=VERSION, torch=torch)

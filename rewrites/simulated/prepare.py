@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..support import tables
+from . import hardware
 from .settings import SETTINGS_VARIABLE, TABLED_DEVICE, Settings
 
 HERE = Path(__file__).parent
@@ -20,6 +21,10 @@ COPY = "porter_simulated"
 #: Not needed in the copy.
 PARENT_ONLY = frozenset(["hardware.py", "prepare.py"])
 _ENTRY = "[torch.backends]\n{package} = {package}:_autoload\n"
+#: Backends of torch.compile that the package of the tabled device has.
+_COMPILERS = "\n[torch_dynamo_backends]\n" + "".join(
+    f"{name} = {COPY}.compiler:{name}\n" for name in ("npu", "npugraph_ex", "npugraphs")
+)
 _METADATA = "Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n"
 _MODULE = '''"""The simulated package of the device."""
 
@@ -66,11 +71,19 @@ def with_tables(settings: Settings) -> Settings:
     settings = replace(settings, operators=operators, composites=composites)
     if settings.device != TABLED_DEVICE:
         return settings
+    if settings.hardware:
+        settings = replace(
+            settings,
+            refused=hardware.refused(settings.hardware),
+            unlisted=hardware.unlisted(settings.hardware),
+        )
     names = {n: (row.kind, row.signature) for n, row in tables.names().items()}
     fallbacks = {n: "; ".join(when) for n, when in tables.conditions().items()}
     every = tables.operators().items()
-    sparse = tuple(n.removeprefix("aten::") for n, o in every if "S" in o.keys)
-    return replace(settings, sparse=sparse, names=names, fallbacks=fallbacks)
+    sparse, compressed = (
+        tuple(n.removeprefix("aten::") for n, o in every if key in o.keys) for key in "SR"
+    )
+    return replace(settings, sparse=sparse, compressed=compressed, names=names, fallbacks=fallbacks)
 
 
 def prepare(folder: Path, settings: Settings) -> dict[str, str]:
@@ -101,7 +114,8 @@ def prepare(folder: Path, settings: Settings) -> dict[str, str]:
     (info / "METADATA").write_text(
         _METADATA.format(package=package, version=tables.BINARY), encoding="utf-8"
     )
-    (info / "entry_points.txt").write_text(_ENTRY.format(package=package), encoding="utf-8")
+    entries = _ENTRY.format(package=package) + (_COMPILERS if tabled else "")
+    (info / "entry_points.txt").write_text(entries, encoding="utf-8")
     path = folder / "settings.json"
     with_tables(settings).dump(path)
     earlier = os.environ.get("PYTHONPATH", "")

@@ -7,6 +7,7 @@ proves nothing. Only calls from the user's code and from libraries count, not th
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -15,8 +16,11 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from .record import INTERNAL, RECORD, caller_kind, site
 
-#: Functions that answer, so that the program takes another way.
-CONSULTED = "is_available device_count is_initialized is_bf16_supported get_device_name".split()
+#: Questions, so that the program takes another way. A machine that has the other accelerator
+#: answers as one that has not: a rehearsal must not run on it.
+QUESTIONS: dict[str, Any] = {"is_available": False, "device_count": 0}
+#: Questions that torch answers itself.
+CONSULTED = "is_initialized is_bf16_supported get_device_name".split()
 #: Functions that do nothing without a device.
 SILENT = (
     "manual_seed manual_seed_all empty_cache memory_allocated max_memory_allocated "
@@ -24,30 +28,55 @@ SILENT = (
     "set_rng_state_all seed seed_all memory_stats memory_summary"
 ).split()
 FOREIGN = "cuda"
+#: What the verdict shows for a question.
+ANSWERED = "answered {!r}"
 
 
 def _noting(name: str, function: Callable[..., Any], outcome: str) -> Callable[..., Any]:
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         owner = caller_kind()
+        answer = function(*args, **kwargs)
         if owner != INTERNAL:
-            RECORD.touch(name, outcome, site(), owner)
-        return function(*args, **kwargs)
+            RECORD.touch(name, outcome.format(answer), site(), owner)
+        return answer
 
     return call
 
 
+def _answering(function: Callable[..., Any], answer: Any) -> Callable[..., Any]:
+    return functools.wraps(function)(lambda *_, **__: answer)
+
+
 def install() -> None:
-    """Watch torch's other accelerator."""
+    """Watch torch's other accelerator, and what else ends well without having done anything."""
     foreign = torch.cuda
-    for names, outcome in ((CONSULTED, "consulted"), (SILENT, "without effect")):
+    for name, answer in QUESTIONS.items():
+        setattr(foreign, name, _answering(getattr(foreign, name), answer))
+    for names, outcome in (([*QUESTIONS, *CONSULTED], ANSWERED), (SILENT, "without effect")):
         for name in names:
             function = getattr(foreign, name, None)
             if function is not None:
                 setattr(foreign, name, _noting(f"torch.{FOREIGN}.{name}", function, outcome))
     _watch_initialisation(foreign)
     _watch_autocast()
+    _watch_spawning()
     register_optimizer_step_post_hook(_stepped)
+
+
+def _watch_spawning() -> None:
+    """A program that starts a process for each device starts none where it counts none."""
+    module = sys.modules["torch.multiprocessing.spawn"]
+    original = module.start_processes
+
+    @functools.wraps(original)
+    def start_processes(fn: Any, args: Any = (), nprocs: int = 1, *more: Any, **kwargs: Any) -> Any:
+        if nprocs < 1:
+            RECORD.note("a function was spawned over no process at all", site(), doubt=True)
+        return original(fn, args, nprocs, *more, **kwargs)
+
+    module.start_processes = start_processes  # type: ignore[attr-defined]
+    torch.multiprocessing.start_processes = start_processes
 
 
 def _stepped(optimizer: Any, *_: object) -> None:
@@ -64,11 +93,11 @@ def _watch_initialisation(foreign: Any) -> None:
     lazy = foreign._lazy_init
 
     def _lazy_init() -> None:
-        try:
+        RECORD.touch(f"torch.{FOREIGN}", "failed", site())
+        if not foreign._is_compiled():
             lazy()
-        except Exception:
-            RECORD.touch(f"torch.{FOREIGN}", "failed", site())
-            raise
+        # In the words of a build with this accelerator on a machine that has none.
+        raise RuntimeError(f"No {FOREIGN.upper()} GPUs are available")
 
     foreign._lazy_init = _lazy_init
 

@@ -20,7 +20,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import CodeType, FrameType, TracebackType
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 from .settings import SETTINGS_VARIABLE
 
@@ -39,7 +39,7 @@ _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep  # noqa: PTH100, PTH
 _BOOT = os.path.dirname(os.environ.get(SETTINGS_VARIABLE, "")) + os.sep  # noqa: PTH120
 _MACHINERY = (_HERE, "<", *([_BOOT] if os.sep != _BOOT else []))
 _paths = sysconfig.get_paths()
-_LIBRARIES = tuple({_paths["purelib"] + os.sep, _paths["platlib"] + os.sep})
+_LIBRARIES = tuple({_paths[name] + os.sep for name in ("purelib", "platlib", "scripts")})
 #: Folders of packages; an environment may see those of another.
 _PACKAGES = ("site-packages", "dist-packages")
 _STANDARD = tuple({_paths["stdlib"] + os.sep, _paths["platstdlib"] + os.sep})
@@ -126,6 +126,8 @@ class Record:
         transfers: by direction and line, how often and how many bytes.
         touches: by foreign name and line, what came of it and how often.
         notes: other remarks by kind and line.
+        doubts: the kinds of remarks after which a good end proves nothing.
+        original: a folder that nothing may be imported from; empty for none.
     """
 
     def __init__(self) -> None:
@@ -134,9 +136,11 @@ class Record:
         self.transfers: dict[tuple[str, str], list[int]] = {}
         self.touches: dict[tuple[str, str, str, str], int] = {}
         self.notes: dict[tuple[str, str], int] = {}
+        self.doubts: set[str] = set()
         self.failures: list[dict[str, Any]] = []
         self.memory: Callable[[], dict[str, dict[str, int]]] = dict
         self.state = "running"
+        self.original = ""
         self._folder = ""
         self._stack: IO[str] | None = None
         self._owner = os.getpid()
@@ -163,9 +167,11 @@ class Record:
         key = (name, outcome, line, "user" if owner == USER else "library")
         self.touches[key] = self.touches.get(key, 0) + 1
 
-    def note(self, text: str, line: str) -> None:
-        """Count a remark."""
+    def note(self, text: str, line: str, doubt: bool = False) -> None:
+        """Count a remark; with `doubt`, a program that ends well is still not proved to run."""
         self.notes[text, line] = self.notes.get((text, line), 0) + 1
+        if doubt:
+            self.doubts.add(text)
 
     def fail(self, error: BaseException, trace: TracebackType | None, where: str = "") -> None:
         """Keep an exception that ended the process, or the test `where`, with its stack."""
@@ -190,6 +196,7 @@ class Record:
         if not folder:
             return
         self._watch_exceptions()
+        self._watch_exit()
         atexit.register(self._close)
         os.register_at_fork(after_in_child=self._forked)
         self._answer_signals()
@@ -227,7 +234,31 @@ class Record:
 
         sys.excepthook = hook
 
+    def _watch_exit(self) -> None:
+        """`os._exit` skips everything that is registered for the end, and so does the record."""
+        leave = os._exit
+
+        def _exit(status: int) -> NoReturn:
+            if caller_kind() == USER:
+                self.note(f"os._exit({status}) ended the process", site())
+            self._close()
+            leave(status)
+
+        os._exit = _exit
+
+    def _strangers(self) -> None:
+        """Note modules of the original: what runs in a copy must not import from it."""
+        original = os.path.realpath(self.original) + os.sep
+        for module in list(sys.modules.values()):
+            file = getattr(module, "__file__", None)
+            if not isinstance(file, str) or _installed(file):
+                continue
+            if os.path.realpath(file).startswith(original):
+                self.note("it was imported from the original, which was not migrated", file, True)
+
     def _close(self) -> None:
+        if self.original:
+            self._strangers()
         self.state = "ended"
         self.flush()
 
@@ -260,7 +291,7 @@ class Record:
             "fallbacks": [[n, s, c] for (n, s), c in list(self.fallbacks.items())],
             "transfers": [[d, s, *c] for (d, s), c in list(self.transfers.items())],
             "touches": [[*key, c] for key, c in list(self.touches.items())],
-            "notes": [[t, s, c] for (t, s), c in list(self.notes.items())],
+            "notes": [[t, s, c, t in self.doubts] for (t, s), c in list(self.notes.items())],
             "failures": self.failures,
             "memory": self.memory(),
         }

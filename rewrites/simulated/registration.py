@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from . import autocast, host_grad, kernels, sparse, special
-from .kernels import Plan, count, fallback, kernel_for, own_kernel
+from . import (
+    autocast,
+    compiler,
+    data_parallel,
+    dtypes,
+    graphs,
+    host_grad,
+    kernels,
+    pinned,
+    sparse,
+    special,
+    tensors,
+)
+from .kernels import OwnKernel, Plan, count, fallback
+from .quick import kernel_for
 from .settings import Settings
 
 _C = torch._C
 _KEY = "PrivateUse1"
+_has = _C._dispatch_has_kernel_for_dispatch_key
 _libraries: list[Any] = []
 
 #: Kernels of torch that need sizes and strides only: they work on any device.
@@ -23,10 +38,12 @@ METADATA = (
 PLAIN_COMPOSITES = frozenset(
     "__ior__.Scalar __ior__.Tensor adaptive_avg_pool2d argsort argsort.stable contiguous "
     "fft_fftshift fft_ifftshift flatten_dense_tensors isclose isfinite kl_div l1_loss log_sigmoid "
-    "matmul mish_backward one_hot silu_backward softmax.int where".split()
+    "matmul one_hot softmax.int where".split()
 )
+#: Operators that torch composes of functions of its own, which only its own devices have.
+STUBBED = ("conj_physical_",)
 #: Operators that torch decides on before it looks at the device.
-SELECTED = frozenset(["is_pinned", "_pin_memory", "copy_", "_to_copy"])
+SELECTED = frozenset(["is_pinned", "_pin_memory", "copy_"])
 
 
 def operator(name: str) -> Any:
@@ -45,8 +62,12 @@ def _specials() -> dict[str, Callable[..., Any]]:
     }
     for name in METADATA:
         found[name] = special.metadata_only(operator(name))
+    found["as_strided"] = special.as_strided(operator("as_strided"))
     for name in ("empty.memory_format", "empty_strided"):
         found[name] = special.empty(operator(name))
+    for name in ("zeros", "ones", "full"):
+        found[name] = special.factory(operator(name))
+    found["_to_copy"] = special.to_copy(operator("_to_copy"))
     found["_local_scalar_dense"] = special.local_scalar(operator("_local_scalar_dense"))
     found.update(host_grad.kernels())
     return found
@@ -56,10 +77,12 @@ def _composite(op: Any) -> Callable[..., Any]:
     """A composite operator for which the device has one kernel: what is inside does not count."""
     plan = Plan(op)
 
+    take_apart = functools.partial(op._op_dk, _C.DispatchKey.CompositeImplicitAutograd)
+
     def kernel(*args: Any, **kwargs: Any) -> Any:
         count(plan)
-        with own_kernel():
-            return op._op_dk(_C.DispatchKey.CompositeImplicitAutograd, *args, **kwargs)
+        with OwnKernel():
+            return take_apart(*args, **kwargs)
 
     return kernel
 
@@ -71,36 +94,41 @@ def install(settings: Settings) -> None:
     anything.fallback(torch.library.fallthrough_kernel, "AutocastPrivateUse1")
     aten = torch.library.Library("aten", "IMPL")
     _libraries.extend((anything, aten))
+    tensors.install()
+    pinned.install()
+    compiler.install()
+    graphs.install()
+    if settings.tabled:
+        data_parallel.install()
     specials = _specials()
     listed = [n.removeprefix("aten::") for n in settings.operators if n.startswith("aten::")]
     for name in sorted({*listed, *specials}):
         _register(aten, name, specials)
+    for name in STUBBED:
+        aten.impl(name, functools.partial(fallback, operator(name)), _KEY)
     for key in ("CPU", "AutogradCPU", _KEY, f"Autograd{_KEY}"):
         aten.impl("_has_compatible_shallow_copy_type", special.shallow_copy, key)
     torch.Tensor.record_stream = special.record_stream
-    aten.impl("is_pinned", special.is_pinned, "BackendSelect")
-    aten.impl("_pin_memory", special.pin_memory, "BackendSelect")
+    aten.impl("is_pinned", pinned.is_pinned, "BackendSelect")
+    aten.impl("_pin_memory", pinned.pin_memory, "BackendSelect")
     autocast.install(aten, {**settings.operators, **settings.composites})
     kernels.LAYOUTS.update(to_host=sparse.to_host, to_device=sparse.to_device)
-    sparse.install(anything, frozenset(settings.sparse))
-    sparse.install_metadata(aten)
+    sparse.install(anything, aten, settings.sparse, settings.compressed)
 
 
 def _register(aten: Any, name: str, specials: dict[str, Callable[..., Any]]) -> None:
     op = operator(name)
     if op is None or name in SELECTED:
         return
-    composite = _C._dispatch_has_kernel_for_dispatch_key(
-        f"aten::{name}", "CompositeImplicitAutograd"
-    )
+    composite = _has(f"aten::{name}", "CompositeImplicitAutograd")
     if name in specials:
         if composite:
             aten.impl(name, specials[name], f"Autograd{_KEY}")
         aten.impl(name, specials[name], _KEY)
-    elif composite:
+    elif composite and not _has(f"aten::{name}", "CPU"):
         if name not in PLAIN_COMPOSITES:
             kernel = _composite(op)
             aten.impl(name, kernel, f"Autograd{_KEY}")
             aten.impl(name, kernel, _KEY)
     else:
-        aten.impl(name, kernel_for(op), _KEY)
+        aten.impl(name, dtypes.guarded(name, kernel_for(op)), _KEY)

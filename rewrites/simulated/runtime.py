@@ -9,8 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.utils.checkpoint import DefaultDeviceType
 
-from . import devices, memory, random
+from . import devices, graphs, memory, random
 from .settings import load
 from .stubs import SimulatedModule
 from .tensors import MEMORIES
@@ -177,6 +178,7 @@ def build() -> SimulatedModule:
         device_count=_constant(devices.COUNT),
         is_available=_constant(True),
         is_initialized=_constant(True),
+        _initialized=True,
         init=_nothing,
         _lazy_init=_nothing,
         _is_in_bad_fork=_constant(False),
@@ -230,6 +232,7 @@ def build() -> SimulatedModule:
     _submodules(module)
     if load().tabled:
         _device_only(found)
+        _graphs(module)
     return module
 
 
@@ -243,6 +246,14 @@ def _submodules(module: SimulatedModule) -> None:
         module.__dict__[name] = child
     for name in ("memory", "random", "streams", "utils", "amp"):
         sys.modules[f"{module.__name__}.{name}"] = module.__dict__[name]
+
+
+def _graphs(module: SimulatedModule) -> None:
+    """Graphs, which torch.accelerator has in another form."""
+    child = SimulatedModule(f"{module.__name__}.graphs")
+    child.__dict__.update(graphs.names())
+    module.__dict__.update(graphs.names(), graphs=child)
+    sys.modules[child.__name__] = child
 
 
 def _device_only(found: dict[str, Any]) -> None:
@@ -263,7 +274,6 @@ def _device_only(found: dict[str, Any]) -> None:
         "get_sync_debug_mode": 0,
         "get_task_queue_enable": 1,
         "get_soc_version": 220,
-        "is_current_stream_capturing": False,
         "get_allocator_backend": "native",
         "are_compatible_impl_enabled": False,
         "flash_sdp_enabled": True,
@@ -313,6 +323,9 @@ def install_accelerator(module: SimulatedModule) -> None:
             setattr(_C, f"_accelerator_{name}", function)
     _generic_streams()
     _install_type(module)
+    if load().tabled:
+        # As the real package does: for checkpoints without a tensor to tell the device from.
+        DefaultDeviceType.set_device_type(_NAME)
 
 
 def _capability_table(device: Any = None) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,12 @@ class Settings:
         operators: the operators with a kernel, each with what autocast does with its arguments.
         composites: what autocast does with the arguments of operators that torch takes apart.
         sparse: operators that have a kernel for sparse tensors; empty if all have.
+        compressed: the same for tensors of compressed rows or columns (CSR and the like).
         names: qualified names of the device's package, each with its kind and signature; empty for
             a device of which nothing is known.
+        refused: by operator, dtypes of its first tensor that it does not take, and why.
+        unlisted: the same for dtypes that a list of APIs only leaves out.
+        original: the folder of which the program runs in a copy; nothing may be imported from it.
         fallbacks: operators that may run on the CPU although they have a kernel, with the reason.
     """
 
@@ -45,8 +50,12 @@ class Settings:
     operators: dict[str, str] = field(default_factory=dict)
     composites: dict[str, str] = field(default_factory=dict)
     sparse: tuple[str, ...] = ()
+    compressed: tuple[str, ...] = ()
     names: dict[str, tuple[str, str]] = field(default_factory=dict)
     fallbacks: dict[str, str] = field(default_factory=dict)
+    original: str = ""
+    refused: Mapping[str, tuple[Sequence[str], str]] = field(default_factory=dict)
+    unlisted: Mapping[str, tuple[Sequence[str], str]] = field(default_factory=dict)
 
     @property
     def tabled(self) -> bool:
@@ -70,5 +79,6 @@ def load() -> Settings:
         return Settings()
     found: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
     found["names"] = {name: tuple(row) for name, row in found.get("names", {}).items()}
-    found["sparse"] = tuple(found.get("sparse", ()))
+    for name in ("sparse", "compressed"):
+        found[name] = tuple(found.get(name, ()))
     return Settings(**found)

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 
 from . import devices
-from .kernels import HOST_CALLS, NAME, Plan, count
+from .kernels import HOST_CALLS, NAME, Plan, count, line, run
+from .pinned import marked
 from .record import RECORD, site
-from .tensors import HOST_KEYS, MEMORIES, rebind, unwrap, wrap
+from .tensors import HOST_KEYS, MEMORIES, forget, fresh, rebind, unwrap, wrap
 
 _aten = torch.ops.aten
 _Tensor = torch.Tensor
@@ -21,14 +22,32 @@ _set = _aten.set_.source_Storage_storage_offset
 def metadata_only(op: Any) -> Callable[..., Any]:
     """A kernel of torch that looks at sizes and strides only, and never at the memory."""
     plan = Plan(op)
-    cell, redispatch = plan.cell, op._handle.redispatch_boxed
+    cell, first = plan.cell, plan.first
+    call = torch.library.get_kernel(op, "CPU").call_boxed
+    changes = bool(plan.writes)
 
     def kernel(*args: Any, **kwargs: Any) -> Any:
         cell[0] += 1
-        if cell[0] == 1:
-            cell[0] = 0
-            count(plan)
-        return redispatch(HOST_KEYS, *args, **kwargs)
+        if not first[0]:
+            count(plan, cell[0])
+        if changes:
+            forget(args[0])
+        return call(HOST_KEYS, *args, **kwargs)
+
+    return kernel
+
+
+def as_strided(op: Any) -> Callable[..., Any]:
+    """`as_strided`: torch makes most views with it."""
+    plan = Plan(op)
+    cell, first = plan.cell, plan.first
+    call = torch.library.get_kernel(op, "CPU").call_boxed
+
+    def kernel(tensor: Any, size: Any, stride: Any, storage_offset: Any = None) -> Any:
+        cell[0] += 1
+        if not first[0]:
+            count(plan, cell[0])
+        return call(HOST_KEYS, tensor, size, stride, storage_offset)
 
     return kernel
 
@@ -42,8 +61,8 @@ def copy_from(source: Any, target: Any, non_blocking: bool = False) -> Any:
     """Copy within a device, between devices, and to and from the host."""
     from_host, to_host = source.is_cpu, target.is_cpu
     _COPY[0][0] += 1
-    if _COPY[0][0] == 1:
-        _COPY[1][0] = site()
+    if not _COPY[1][0]:
+        _COPY[1][0] = line()
     if from_host or to_host or source.get_device() != target.get_device():
         kinds = ["host" if t.is_cpu else NAME for t in (source, target)]
         RECORD.transfer(" to ".join(kinds), target.nbytes)
@@ -52,6 +71,43 @@ def copy_from(source: Any, target: Any, non_blocking: bool = False) -> Any:
     host = unwrap(target) if not to_host else target
     host.copy_(unwrap(source) if not from_host else source)
     return target
+
+
+def to_copy(op: Any) -> Callable[..., Any]:
+    """`_to_copy`: another dtype, another device, or the host."""
+    plan = Plan(op)
+    cell, first = plan.cell, plan.first
+    convert = op._op
+
+    def kernel(
+        tensor: Any, *, dtype: Any = None, layout: Any = None, device: Any = None,
+        pin_memory: Any = None, non_blocking: bool = False, memory_format: Any = None,
+    ) -> Any:  # fmt: skip
+        index = tensor.get_device()
+        to_host = device is not None and device.type == "cpu"
+        if not (to_host or device is None or device.type == NAME) or (
+            layout not in (None, torch.strided)
+        ):
+            return op._op_dk(
+                torch._C.DispatchKey.CompositeExplicitAutograd, tensor, dtype=dtype, layout=layout,
+                device=device, non_blocking=non_blocking, memory_format=memory_format,
+            )  # fmt: skip
+        cell[0] += 1
+        if not first[0]:
+            count(plan, cell[0])
+        made = convert(unwrap(tensor), dtype=dtype, memory_format=memory_format)
+        if to_host:
+            RECORD.transfer(f"{NAME} to host", made.nbytes)
+            # torch takes pinned memory for copies that it does not wait for.
+            return marked(made) if non_blocking or pin_memory else made
+        target = index if device is None else devices.index_of(device)
+        if target != index:
+            RECORD.transfer(f"{'host' if index < 0 else NAME} to {NAME}", made.nbytes)
+            if index < 0 and made.dtype in _DOUBLE:
+                RECORD.note(f"a {_DOUBLE[made.dtype]} tensor on the device", site())
+        return wrap(made, target)
+
+    return kernel
 
 
 def local_scalar(op: Any) -> Callable[[Any], Any]:
@@ -69,7 +125,7 @@ def local_scalar(op: Any) -> Callable[[Any], Any]:
 def empty(op: Any) -> Callable[..., Any]:
     """`empty` and `empty_strided`: memory of the device."""
     plan = Plan(op)
-    cell = plan.cell
+    cell, first = plan.cell, plan.first
     make = torch.empty_strided if "strided" in plan.short else torch.empty
 
     def kernel(
@@ -77,9 +133,8 @@ def empty(op: Any) -> Callable[..., Any]:
         pin_memory: Any = None, memory_format: Any = None,
     ) -> Any:  # fmt: skip
         cell[0] += 1
-        if cell[0] == 1:
-            cell[0] = 0
-            count(plan)
+        if not first[0]:
+            count(plan, cell[0])
         if layout is not None and layout is not torch.strided:
             raise NotImplementedError(f"no {layout} memory on {NAME}")
         index = devices.current() if device is None or device.index is None else device.index
@@ -88,8 +143,31 @@ def empty(op: Any) -> Callable[..., Any]:
         if math.prod(size) > LARGE:
             ask(index, size, dtype)
         if memory_format is not None:
-            return wrap(make(size, dtype=dtype, memory_format=memory_format), index)
-        return wrap(make(size, *stride, dtype=dtype), index)
+            return fresh(make(size, dtype=dtype, memory_format=memory_format), index)
+        return fresh(make(size, *stride, dtype=dtype), index)
+
+    return kernel
+
+
+def factory(op: Any) -> Callable[..., Any]:
+    """`zeros` and the like: they make a tensor from a size, without one."""
+    plan = Plan(op)
+    cell, first, call = plan.cell, plan.first, plan.call
+
+    def kernel(
+        *args: Any, layout: Any = None, device: Any = None, pin_memory: Any = None, **kwargs: Any
+    ) -> Any:
+        if layout is not None and layout is not torch.strided:
+            return run(plan, args, {**kwargs, "layout": layout, "device": device})
+        cell[0] += 1
+        if not first[0]:
+            count(plan, cell[0])
+        index = devices.current() if device is None or device.index is None else device.index
+        if index >= devices.COUNT:
+            devices.check(index)
+        if math.prod(args[0]) > LARGE:
+            ask(index, args[0], kwargs.get("dtype"))
+        return fresh(call(*args, **kwargs), index)
 
     return kernel
 
@@ -123,6 +201,7 @@ def resize(tensor: Any, size: Any, memory_format: Any = None) -> Any:
         shape = torch.empty(
             size, device="meta", memory_format=memory_format or torch.contiguous_format
         )
+        forget(tensor)
         _set.redispatch(
             HOST_KEYS,
             tensor,
@@ -143,6 +222,7 @@ def resize(tensor: Any, size: Any, memory_format: Any = None) -> Any:
 
 def set_tensor(tensor: Any, source: Any) -> Any:
     """`set_` from a tensor."""
+    forget(tensor)
     _set.redispatch(
         HOST_KEYS,
         tensor,
@@ -156,6 +236,7 @@ def set_tensor(tensor: Any, source: Any) -> Any:
 
 def set_storage(tensor: Any, source: Any) -> Any:
     """`set_` from a storage."""
+    forget(tensor)
     _set.redispatch(HOST_KEYS, tensor, source, 0, [source.nbytes() // tensor.element_size()], [1])
     return tensor
 
@@ -178,94 +259,60 @@ def record_stream(tensor: Any, stream: Any) -> None:
 
 def shallow_copy(tensor: Any, other: Any) -> bool:
     """Whether `tensor.data = other` keeps the tensor: `Module.to` then keeps its parameters."""
+    forget(tensor)
     return all(
         t.layout == torch.strided and t.device.type in ("cpu", NAME) for t in (tensor, other)
     )
 
 
-# Pinned memory is ordinary memory with a mark: the mark is on the memory, so views have it too.
-_pinned: set[int] = set()
-
-
-class _Pin:
-    """Takes the mark away with the memory."""
-
-    __slots__ = ("address",)
-
-    def __init__(self, address: int) -> None:
-        self.address = address
-        _pinned.add(address)
-
-    def __del__(self) -> None:
-        _pinned.discard(self.address)
-
-
-def is_pinned(tensor: Any, device: Any = None) -> bool:
-    """Whether a host tensor is pinned."""
-    if not _pinned or tensor.device.type != "cpu" or tensor.layout != torch.strided:
-        return False
-    return tensor.untyped_storage().data_ptr() in _pinned
-
-
-def pin_memory(tensor: Any, device: Any = None) -> Any:
-    """A pinned copy of a host tensor.
-
-    Raises:
-        RuntimeError: it is not on the host.
-    """
-    if tensor.device.type != "cpu":
-        raise RuntimeError(f"cannot pin '{tensor.type()}' only dense CPU tensors can be pinned")
-    base = tensor.clone()
-    if not base.numel():
-        return base
-    base._porter_pin = _Pin(base.untyped_storage().data_ptr())
-    # Whoever holds the imported memory holds `base`, and with it the mark.
-    return torch._C._from_dlpack(torch._C._to_dlpack(base))
-
-
 # ATen takes these fused cells for devices that are not the CPU; the CPU build has none of them.
 
 
+_sigmoid_backward = _aten.sigmoid_backward.default
+_tanh_backward = _aten.tanh_backward.default
+
+
+def _biased(gates: Any, bias: Any) -> Any:
+    return gates if bias is None else gates + bias
+
+
 def _lstm_cell(ig: Any, hg: Any, cx: Any, bi: Any = None, bh: Any = None) -> Any:
-    gates = ig + hg
-    for bias in (bi, bh):
-        if bias is not None:
-            gates = gates + bias
-    i, f, c, o = gates.chunk(4, 1)
-    i, f, c, o = i.sigmoid(), f.sigmoid(), c.tanh(), o.sigmoid()
-    cy = f * cx + i * c
-    return o * cy.tanh(), cy, torch.cat([i, f, c, o], 1)
+    gates = _biased(ig, bi) + _biased(hg, bh)
+    i, f, c, o = gates.unsafe_chunk(4, 1)
+    i.sigmoid_(), f.sigmoid_(), c.tanh_(), o.sigmoid_()
+    cy = (f * cx).add_(i * c)
+    return o * cy.tanh(), cy, gates
 
 
 def _lstm_cell_backward(
     grad_hy: Any, grad_cy: Any, cx: Any, cy: Any, workspace: Any, has_bias: bool
 ) -> Any:
-    i, f, c, o = workspace.chunk(4, 1)
+    i, f, c, o = workspace.unsafe_chunk(4, 1)
     t = cy.tanh()
-    go = grad_hy * t if grad_hy is not None else torch.zeros_like(o)
-    gc = grad_hy * o * (1 - t * t) if grad_hy is not None else torch.zeros_like(c)
+    if grad_hy is None:
+        grad_hy = torch.zeros_like(cy)
+    go = _sigmoid_backward(grad_hy * t, o)
+    gc = _tanh_backward(grad_hy * o, t)
     if grad_cy is not None:
-        gc = gc + grad_cy
-    gates = [gc * c * i * (1 - i), gc * cx * f * (1 - f), gc * i * (1 - c * c), go * o * (1 - o)]
-    joined = torch.cat(gates, 1)
+        gc.add_(grad_cy)
+    gi, gf = _sigmoid_backward(gc * c, i), _sigmoid_backward(gc * cx, f)
+    joined = torch.cat([gi, gf, _tanh_backward(gc * i, c), go], 1)
     return joined, gc * f, joined.sum(0) if has_bias else torch.empty(0)
 
 
 def _gru_cell(ig: Any, hg: Any, hx: Any, bi: Any = None, bh: Any = None) -> Any:
-    ig = ig + bi if bi is not None else ig
-    hg = hg + bh if bh is not None else hg
-    ir, iz, new_i = ig.chunk(3, 1)
-    hr, hz, new_h = hg.chunk(3, 1)
-    r, z = (ir + hr).sigmoid(), (iz + hz).sigmoid()
-    n = (new_i + r * new_h).tanh()
+    ir, iz, new_i = _biased(ig, bi).unsafe_chunk(3, 1)
+    hr, hz, new_h = _biased(hg, bh).unsafe_chunk(3, 1)
+    r, z = (ir + hr).sigmoid_(), (iz + hz).sigmoid_()
+    n = (new_i + r * new_h).tanh_()
     return n + z * (hx - n), torch.cat([r, z, n, hx, new_h], 1)
 
 
 def _gru_cell_backward(grad: Any, workspace: Any, has_bias: bool) -> Any:
-    r, z, n, hx, new_h = workspace.chunk(5, 1)
-    gn = grad * (1 - z) * (1 - n * n)
-    gz = grad * (hx - n) * z * (1 - z)
-    gr = gn * new_h * r * (1 - r)
+    r, z, n, hx, new_h = workspace.unsafe_chunk(5, 1)
+    gn = _tanh_backward(grad * (1 - z), n)
+    gz = _sigmoid_backward(grad * (hx - n), z)
+    gr = _sigmoid_backward(gn * new_h, r)
     gi, gh = torch.cat([gr, gz, gn], 1), torch.cat([gr, gz, gn * r], 1)
     bias = (gi.sum(0), gh.sum(0)) if has_bias else (None, None)
     return gi, gh, grad * z, *bias
@@ -352,8 +399,22 @@ def _masked_scale(x: Any, mask: Any, scale: float) -> Any:
     return x * mask.to(x.dtype) * scale
 
 
+def _addbmm_(x: Any, *args: Any, **kwargs: Any) -> Any:
+    """In place, it gives its argument other sizes, which imported memory may not have."""
+    made = torch.addbmm(x, *args, **kwargs)
+    return x.copy_(made) if made.shape == x.shape else x.set_(made)
+
+
+def _sparse_mm_reduce(x: Any, other: Any, reduce: str) -> Any:
+    """The host leaves out what the backward pass needs if no argument requires gradients."""
+    with torch.enable_grad():
+        return _aten._sparse_mm_reduce_impl(x, other.detach().requires_grad_(), reduce)
+
+
 HOST_CALLS.update(
     {
+        "_sparse_mm_reduce_impl": _sparse_mm_reduce,
+        "addbmm_": _addbmm_,
         "_thnn_fused_lstm_cell": _lstm_cell,
         "_thnn_fused_lstm_cell_backward_impl": _lstm_cell_backward,
         "_thnn_fused_gru_cell": _gru_cell,

@@ -18,21 +18,41 @@ class Unsupported(RuntimeError):
 _started: list[Any] = []
 
 
+def refusal(version: str, platform: str) -> str:
+    """Why there can be no simulated device, in one line; empty if there can be.
+
+    Args:
+        version: that of torch.
+        platform: as `sys.platform` names it.
+    """
+    if platform.startswith(("win", "cygwin")):
+        return "the simulated device runs on Linux; on Windows, rehearse in WSL"
+    if not version.startswith(tuple(f"{v}." for v in TORCH)):
+        known = " and ".join(TORCH)
+        return f"the simulated device runs on torch {known}; this is torch {version}"
+    return ""
+
+
+def caution(platform: str) -> str:
+    """What to know of a platform on which the device may run, but never did."""
+    if platform.startswith("linux"):
+        return ""
+    return f"the simulated device was tried on Linux only, never on {platform}"
+
+
 def start() -> Any:
     """Make the device, once; return its module (`torch.npu`).
 
     Raises:
-        Unsupported: this torch is another version than those that were tried.
+        Unsupported: this torch, or this platform, is none of those that can carry it.
     """
     if _started:
         return _started[0]
     import torch
 
-    version = torch.__version__
-    if not version.startswith(tuple(f"{v}." for v in TORCH)):
-        raise Unsupported(
-            f"the simulated device runs on torch {' and '.join(TORCH)}; this is torch {version}"
-        )
+    refused = refusal(torch.__version__, sys.platform)
+    if refused:
+        raise Unsupported(refused)
     _started.append(_start(torch))
     return _started[0]
 
@@ -56,7 +76,10 @@ def _start(torch: Any) -> Any:
     from .record import RECORD
 
     torch.utils.rename_privateuse1_backend(settings.device)
-    tensors.prepare(settings.count, settings.memory)
+    try:
+        tensors.prepare(settings.count, settings.memory)
+    except RuntimeError as error:
+        raise Unsupported(str(error)) from None
     module = runtime.build()
     sys.modules[f"torch.{settings.device}"] = module
     acc = torch._C._acc
@@ -90,5 +113,6 @@ def _start(torch: Any) -> Any:
     collectives.install()
     probes.install()
     RECORD.memory = memory.peaks
+    RECORD.original = settings.original
     RECORD.open(settings.record)
     return module

@@ -4,11 +4,18 @@ A tensor of the host is exported through DLPack, the device in the capsule is ov
 the capsule is imported again. The result is a plain `torch.Tensor` with the dispatch keys, the
 storage and the device index of an accelerator, over the same memory; the way back makes an alias
 on the host. Nothing is copied either way.
+
+Both ways cost a microsecond, so a device tensor keeps its alias: in an attribute if it was made
+here, in a table if it is a parameter, which programs copy with its attributes. Whatever gives a
+tensor other sizes or other memory forgets the alias.
 """
 
 from __future__ import annotations
 
 import ctypes
+import functools
+import weakref
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -26,6 +33,7 @@ _HOST = 1
 _EXTENSION = 12
 #: The allocator of the device hands out multiples of this many bytes.
 BLOCK = 512
+_ROUND = BLOCK - 1
 #: The allocator takes memory from the device in pieces of this size.
 SEGMENT = 2 << 20
 
@@ -68,18 +76,18 @@ class Memory:
 MEMORIES: list[Memory] = []
 
 
-class _Block:
-    """Lives as long as the memory of one tensor: torch drops it with the last owner."""
+class _Block(tuple[Memory, int]):
+    """Lives as long as the memory of one tensor: torch drops it with the last owner.
 
-    __slots__ = ("memory", "size")
+    A tuple of the memory and the bytes, as tuples are made without a call into Python.
+    """
 
-    def __init__(self, memory: Memory, size: int) -> None:
-        self.memory = memory
-        self.size = size
+    __slots__ = ()
 
     def __del__(self) -> None:
-        self.memory.live -= self.size
-        self.memory.frees += 1
+        memory, size = self
+        memory.live -= size
+        memory.frees += 1
 
 
 def prepare(count: int, memory: int) -> None:
@@ -115,20 +123,89 @@ def wrap(tensor: Any, index: int) -> Any:
     """
     if tensor.is_conj() or tensor.is_neg():
         tensor = tensor.resolve_conj().resolve_neg()
-    size = -(-tensor.nbytes // BLOCK) * BLOCK
+    if tensor._is_zerotensor():
+        tensor = torch.zeros(tensor.shape, dtype=tensor.dtype)  # Its memory is not there.
+    return fresh(tensor, index)
+
+
+def fresh(tensor: Any, index: int) -> Any:
+    """As `wrap`, for the result of an operator that never returns a lazy one.
+
+    Raises:
+        OutOfMemory: the device is full.
+    """
+    size = (tensor.nbytes + _ROUND) & -BLOCK
     memory = MEMORIES[index]
-    memory.live += size
+    live = memory.live = memory.live + size
     memory.allocations += 1
-    if memory.live > memory.peak:
+    if live > memory.peak:
         memory.grow(index, size)
-    tensor._porter_block = _Block(memory, size)
+    tensor._porter_block = _Block((memory, size))
     capsule = _to_dlpack(tensor)
     _int64(_int64(id(capsule) + _CAPSULE_POINTER).value + _DEVICE).value = _EXTENSION | index << 32
-    return _from_dlpack(capsule)
+    made = _from_dlpack(capsule)
+    made._porter_host = tensor
+    return made
 
 
 def unwrap(tensor: Any) -> Any:
     """A host tensor over the memory of a device tensor."""
+    host = tensor._porter_host
+    if host is not None:
+        return host
+    if tensor.requires_grad and tensor.is_leaf:
+        return keep(tensor)
+    return _alias(tensor)
+
+
+def keep(tensor: Any) -> Any:
+    """As `unwrap`, and remember the alias: the tensor will be used again."""
+    host = tensor._porter_host
+    if host is not None:
+        return host
+    key = id(tensor)
+    known = _aliases.get(key)
+    if known is not None:
+        return known[1]
+    # The alias holds the tensor that it is made of: of the tensor itself, that would be a cycle.
+    host = _alias(tensor.detach())
+    if tensor.requires_grad and tensor.is_leaf:
+        _aliases[key] = weakref.ref(tensor, lambda _: _aliases.pop(key, None)), host
+    else:
+        tensor._porter_host = host
+    return host
+
+
+#: Aliases of leaves by the address of the Python object.
+_aliases: dict[int, tuple[Any, Any]] = {}
+torch.Tensor._porter_host = None
+
+
+def forget(tensor: Any) -> None:
+    """The tensor gets other sizes, other memory, or is copied with its attributes."""
+    if tensor._porter_host is not None:
+        del tensor._porter_host
+    _aliases.pop(id(tensor), None)
+
+
+def _forgetting(function: Callable[..., Any], count: int) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        for tensor in args[:count]:
+            forget(tensor)
+        return function(*args, **kwargs)
+
+    return call
+
+
+def install() -> None:
+    """Keep aliases out of copies and files."""
+    for name in ("__deepcopy__", "__reduce_ex__"):
+        setattr(torch.Tensor, name, _forgetting(getattr(torch.Tensor, name), 1))
+    torch.utils.swap_tensors = _forgetting(torch.utils.swap_tensors, 2)
+
+
+def _alias(tensor: Any) -> Any:
     capsule = _to_dlpack(tensor)
     _int64(_int64(id(capsule) + _CAPSULE_POINTER).value + _DEVICE).value = _HOST
     # The bits of lazy conjugates and negatives do not travel.
@@ -161,6 +238,7 @@ def view_like(base: Any, host_base: Any, host_view: Any) -> Any:
 def rebind(tensor: Any, host: Any) -> None:
     """Let a device tensor look at the memory of another host tensor."""
     new = wrap(host, tensor.device.index)
+    forget(tensor)
     _set.redispatch(
         HOST_KEYS, tensor, new.untyped_storage(), new.storage_offset(), new.size(), new.stride()
     )

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 from porter.support import Lookup, Status, Support, Unanswerable
 from porter.targets import Target
 
 from .. import _table, packages
 from ..environment import variables
-from . import tables
-from .tables import BINARY, LINES, VERSIONS, Api, Operator
+from . import onnx_ops, tables
+from .tables import BINARIES, BINARY, LINES, VERSIONS, Api, Operator, minor
 
 #: Short names that people write for modules.
 SHORT = {"F": "torch.nn.functional", "nn": "torch.nn", "Tensor": "torch.Tensor"}
@@ -43,26 +44,39 @@ def listed(target: Target) -> str:
         return VERSIONS[-1]
     if not _VERSION.match(target.torch_npu):
         raise Unanswerable(f"not a torch_npu version: {target.torch_npu!r} (write it like 2.13)")
-    wanted = _minor(target.torch_npu)
-    older = [v for v in VERSIONS if _minor(v) <= wanted]
+    wanted = minor(target.torch_npu)
+    older = [v for v in VERSIONS if minor(v) <= wanted]
     return older[-1] if older else VERSIONS[0]
 
 
-def _minor(version: str) -> tuple[int, int]:
-    parts = version.split(".")
-    return int(parts[0]), int(parts[1])
+def witnesses(target: Target) -> tuple[str, ...]:
+    """The versions whose binaries speak for the target: its own if that was read, else the nearest.
+
+    Raises:
+        Unanswerable: the version is malformed.
+    """
+    listed(target)
+    return tables.binaries(target.torch_npu) if target.torch_npu else (BINARY,)
 
 
 def notes(target: Target) -> Iterator[str]:
     """What to say about the versions asked for."""
     nearest = listed(target)
-    if target.torch_npu and _minor(nearest) != _minor(target.torch_npu):
+    if not target.torch_npu:
+        return
+    if minor(nearest) != minor(target.torch_npu):
         yield (
             f"Ascend's list for torch_npu {target.torch_npu} was not read (only "
             f"{', '.join(VERSIONS)}); API answers are those of {nearest}."
         )
-    if target.torch_npu and _minor(target.torch_npu) != _minor(BINARY):
-        yield f"Operators and names of torch_npu were read from {BINARY} only."
+    read = witnesses(target)
+    if minor(read[0]) != minor(target.torch_npu):
+        yield (
+            f"The binary of torch_npu {target.torch_npu} was not read; operator answers are those "
+            f"of {' and '.join(read)}."
+        )
+    if minor(target.torch_npu) != minor(BINARY):
+        yield f"Names of torch_npu were read from {BINARY} only."
 
 
 def spellings(query: str) -> Iterator[str]:
@@ -91,6 +105,7 @@ def names() -> Iterable[str]:
     yield from tables.operators()
     yield from tables.overloads()
     yield from (n for n in tables.names() if "::" not in n)
+    yield from onnx_ops.names()
     yield from _table.names()
     yield from variables()
     for row in packages.packages():
@@ -188,20 +203,38 @@ def advice(row: Api, target: Target) -> str:
     hint = tables.advice().get(row.name, "")
     if row.lines:
         return hint
+    read = witnesses(target)
     twin = tables.twin(row.name, row.version)
     if twin:
         said = f"the same list has {twin}, which does the same, as supported: test it"
-    elif tables.on_cpu(row.name):
-        operators = " and ".join(tables.on_cpu(row.name))
-        said = f"in torch_npu {BINARY} {operators} falls back to the CPU"
-    elif tables.runs(row.name):
-        said = (
-            f"the list says no, yet torch_npu {BINARY} has a kernel for every operator that it "
-            "calls: test it"
-        )
+    elif falling := _agreed(read, lambda v: tables.on_cpu(row.name, v)):
+        said = f"in {_named(read)} {' and '.join(falling)} falls back to the CPU"
+    elif all(tables.runs(row.name, v) for v in read):
+        said = f"yet {_named(read)} has {kernels(row.name)}: test it"
     else:
         return hint
     return f"{said}; {hint}" if hint else said
+
+
+def kernels(name: str) -> str:
+    """In words, what the operators of an API are that runs on the device."""
+    computed = tables.computed(name)
+    shown = ", ".join(computed[:3]) + (", ..." if len(computed) > 3 else "")
+    what = f"a kernel or a composite for every operator that it calls ({shown})"
+    return what if computed else "all that it needs: it computes nothing"
+
+
+def _named(versions: tuple[str, ...]) -> str:
+    """Like "the binary of torch_npu 2.13.0"."""
+    if len(versions) == 1:
+        return f"the binary of torch_npu {versions[0]}"
+    return f"the binary of torch_npu {' (as that of '.join(versions)})"
+
+
+def _agreed(versions: tuple[str, ...], ask: Callable[[str], tuple[str, ...]]) -> tuple[str, ...]:
+    """What all versions answer; nothing if they differ."""
+    answers = {ask(version) for version in versions}
+    return answers.pop() if len(answers) == 1 else ()
 
 
 # Operator level ---------------------------------------------------------------------------------
@@ -217,19 +250,23 @@ _MEANING = {
 
 def operator(name: str, target: Target) -> Iterator[Support]:
     """What the binary does with one operator, or with all overloads of a name."""
-    known = tables.operators()
-    if "." in name or name in known:
-        rows: tuple[Operator, ...] = (known[name],) if name in known else ()
-        if "." not in name:
-            rows = tables.overloads().get(name, rows)
-    else:
-        rows = tables.overloads().get(name, ())
-    for row in rows:
-        yield _operator(row)
+    # By answer but for its version: the versions that give it, in the order of the table.
+    answers: dict[Support, list[str]] = {}
+    for version in witnesses(target):
+        known = tables.operators(version)
+        if "." in name:
+            rows: tuple[Operator, ...] = (known[name],) if name in known else ()
+        else:
+            rows = tables.overloads(version).get(name, ())
+        for row in rows:
+            answers.setdefault(_operator(row, version), []).append(version)
+    for support, versions in answers.items():
+        source = "; ".join(_binary_source(v) for v in versions)
+        yield replace(support, source=source, version=f"torch_npu {' and '.join(versions)}")
 
 
-def _operator(row: Operator) -> Support:
-    settled = tables.effective_kind(row.name)
+def _operator(row: Operator, version: str) -> Support:
+    settled = tables.effective_kind(row.name, version)
     status = _MEANING[settled]
     said = [tables.KINDS[row.kind]]
     if settled != row.kind:
@@ -243,17 +280,30 @@ def _operator(row: Operator) -> Support:
         status = Status.LIMITED
     schema = tables.names().get(row.name)
     if schema is not None and schema.signature:
-        said.append(f"schema {schema.signature}")
-    source = tables.sources()["operators.tsv"]
+        said.append(f"schema {schema.signature}" + (f" in {BINARY}" if version != BINARY else ""))
     return Support(
         row.name,
         "operator",
         status,
+        since="" if status is Status.ON_CPU else _on_device_since(row.name, version),
         limits=conditions,
         note="; ".join(said),
-        source=f"{source['source']} ({source['date']})",
-        version=f"torch_npu {BINARY}",
     )
+
+
+def _on_device_since(name: str, version: str) -> str:
+    """The first binary from which on all up to `version` run the operator on the device."""
+    first = ""
+    for earlier in reversed(BINARIES[: BINARIES.index(version) + 1]):
+        if _MEANING.get(tables.effective_kind(name, earlier)) is not Status.SUPPORTED:
+            break
+        first = earlier
+    return f"torch_npu {first}" + (" or earlier" if first == BINARIES[0] else "") if first else ""
+
+
+def _binary_source(version: str) -> str:
+    source = tables.sources()[f"operators.tsv {version}"]
+    return f"{source['source']} ({source['date']})"
 
 
 CPU_HINT = "TORCH_NPU_FALLBACK_CPU_DISABLE=1 turns the fallback into an error, for a test run"
@@ -261,38 +311,48 @@ CPU_HINT = "TORCH_NPU_FALLBACK_CPU_DISABLE=1 turns the fallback into an error, f
 
 def called(name: str, target: Target) -> Iterator[Support]:
     """Operators of an API that run on the CPU, whatever its list says."""
-    forward, backward = tables.on_cpu(name), tables.backward_on_cpu(name)
-    if not forward and not backward:
-        if name in tables.calls() and tables.api(name, listed(target)) is None:
-            yield _unlisted(name)
+    read = witnesses(target)
+    for version in read:
+        forward = tables.on_cpu(name, version)
+        backward = tables.backward_on_cpu(name, version)
+        if not forward and not backward:
+            continue
+        said = [f"{' and '.join(forward)}"] if forward else []
+        if backward:
+            said.append(f"in the backward pass {' and '.join(backward)}")
+        yield Support(
+            name,
+            "operators of the API",
+            Status.ON_CPU,
+            note=f"falls back to the CPU: {'; '.join(said)}; {CPU_HINT}",
+            source=_joined_source(version),
+            version=f"torch_npu {version}",
+        )
         return
-    said = [f"{' and '.join(forward)}"] if forward else []
-    if backward:
-        said.append(f"in the backward pass {' and '.join(backward)}")
+    if name in tables.calls() and tables.api(name, listed(target)) is None:
+        yield _unlisted(name, read[-1])
+
+
+def _joined_source(version: str) -> str:
+    """Where it was read which operators an API calls, and what the binary does with them."""
     source = tables.sources()["calls.tsv"]
-    yield Support(
-        name,
-        "operators of the API",
-        Status.ON_CPU,
-        note=f"falls back to the CPU: {'; '.join(said)}; {CPU_HINT}",
-        source=f"{source['source']} ({source['date']}), and the operators of torch_npu {BINARY}",
-        version=f"torch_npu {BINARY}",
-    )
+    return f"{source['source']} ({source['date']}), and {_binary_source(version)}"
 
 
-def _unlisted(name: str) -> Support:
+def _unlisted(name: str, version: str) -> Support:
     """An API that no list names, from the operators that it calls."""
     operators = tables.calls()[name][0]
-    kinds = [f"{o} ({tables.KINDS[tables.effective_kind(o)]})" for o in operators if o in
-             tables.operators()]  # fmt: skip
-    source = tables.sources()["calls.tsv"]
+    known = tables.operators(version)
+    kinds = [
+        f"{o} ({tables.KINDS[tables.effective_kind(o, version)]})" for o in operators if o in known
+    ]
     return Support(
         name,
         "operators of the API",
-        Status.SUPPORTED if tables.runs(name) else Status.UNKNOWN,
+        Status.SUPPORTED if tables.runs(name, version) else Status.UNKNOWN,
         note="Ascend's list does not name it; it calls " + (", ".join(kinds) or "no operator"),
-        source=f"{source['source']} ({source['date']}), and the operators of torch_npu {BINARY}",
-        version=f"torch_npu {BINARY}",
+        source=_joined_source(version),
+        version=f"torch_npu {version}",
     )
 
 
@@ -344,6 +404,7 @@ def cuda_name(name: str, target: Target) -> Iterator[Support]:
 def environment(name: str, target: Target) -> Iterator[Support]:
     """An environment variable of CUDA or NCCL, or the one that took its place."""
     known = variables()
+    read = tables.sources()["environment.toml"]["date"]
     if name in known:
         row = known[name]
         equivalents = [e for e in (row.npu, row.accelerator) if e]
@@ -358,7 +419,7 @@ def environment(name: str, target: Target) -> Iterator[Support]:
             f"torch {row.accelerator_since} ({row.accelerator})" if row.accelerator_since else "",
             () if row.npu_exact else ("values may differ",),
             note=row.advice,
-            source=row.source,
+            source=f"{row.source} ({read})",
         )
         return
     for row in known.values():
@@ -368,7 +429,7 @@ def environment(name: str, target: Target) -> Iterator[Support]:
                 "environment variable",
                 Status.SUPPORTED,
                 note=f"takes the place of {row.name}",
-                source=row.source,
+                source=f"{row.source} ({read})",
             )
 
 
@@ -410,4 +471,5 @@ LOOKUPS: tuple[Lookup, ...] = (
     operator,
     environment,
     package,
+    onnx_ops.query,
 )

@@ -18,7 +18,9 @@ HERE = Path(__file__).parent
 
 #: Versions of torch_npu whose list of APIs was read, oldest first (the first line of `api.tsv`).
 VERSIONS = ("2.7.1", "2.11.0", "2.12.0", "2.13.0")
-#: The only version of torch_npu whose binary was read.
+#: Versions of torch_npu whose binary was read, oldest first (the first line of `operators.tsv`).
+BINARIES = ("2.7.1", "2.8.0", "2.9.0", "2.10.0", "2.13.0", "2.14.0")
+#: The version of torch_npu that is meant where none is asked for; the names are those of its wheel.
 BINARY = "2.13.0"
 #: The product lines that Ascend's lists name.
 LINES = ("A2", "A3", "950DT")
@@ -94,7 +96,7 @@ class Operator:
         name: with namespace and overload, "aten::isin.Tensor_Tensor".
         kind: a key of `KINDS`.
         keys: letters of other dispatch keys that have a kernel; the table's first line explains.
-        autocast: what autocast does with its arguments.
+        autocast: what autocast does with its arguments, where that was read.
     """
 
     name: str
@@ -204,37 +206,85 @@ def _lines(text: str) -> tuple[str, ...]:
     return () if text == "-" else tuple(text.split(","))
 
 
-@functools.cache
 def unsupported(line: str = "") -> frozenset[str]:
     """APIs that some list says do not run on `line`, or on no product line at all."""
-    found = set()
+    return _unsupported()[line]
+
+
+@functools.cache
+def _unsupported() -> dict[str, frozenset[str]]:
+    """By product line, and by "" for all of them: the APIs that do not run there."""
+    found: dict[str, set[str]] = {line: set() for line in ("", *LINES)}
     for name, rows in _api_rows().items():
         for row in rows:
+            if row[2] == "*":
+                continue
             lines = _lines(row[2])
-            if (line not in lines) if line else not lines:
-                found.add(name)
-    return frozenset(found)
+            for line in LINES:
+                if line not in lines:
+                    found[line].add(name)
+            if not lines:
+                found[""].add(name)
+    return {line: frozenset(names) for line, names in found.items()}
 
 
 # Operator level ---------------------------------------------------------------------------------
 
 
+def operators(version: str = BINARY) -> dict[str, Operator]:
+    """Every operator of torch and of torch_npu, by its full name, for one of `BINARIES`."""
+    return _all_operators()[version]
+
+
 @functools.cache
-def operators() -> dict[str, Operator]:
-    """Every operator of torch and of torch_npu, by its full name."""
-    found = {}
+def _all_operators() -> dict[str, dict[str, Operator]]:
+    """The operators of every version; one pass, since rules ask for all of them."""
+    found: dict[str, dict[str, Operator]] = {version: {} for version in BINARIES}
+    by_position = {str(i): (version, found[version]) for i, version in enumerate(BINARIES)}
+    every = "".join(by_position)
+    read = _with_autocast()
     for kind, columns in _rows("operators.tsv"):
-        name, keys, autocast = (*columns, "", "")[:3]
+        name, versions, keys, autocast = (*columns, "", "", "")[:4]
         full = name if "::" in name else f"aten::{name}"
-        found[full] = Operator(full, kind, keys, autocast)
+        plain = Operator(full, kind, keys)
+        told = Operator(full, kind, keys, autocast) if autocast else plain
+        for position in versions or every:
+            version, operators = by_position[position]
+            operators[full] = told if version in read else plain
     return found
 
 
+def _with_autocast() -> frozenset[str]:
+    """The versions for which it was read what autocast does."""
+    line = next(r for r in _text("operators.tsv").splitlines() if r.startswith("# autocast"))
+    return frozenset(line.split()[2:])
+
+
+def binaries(version: str) -> tuple[str, ...]:
+    """The versions whose binaries speak for a version of torch_npu.
+
+    Those are that version itself where it was read, else its neighbours on both sides.
+    """
+    wanted = minor(version)
+    same = [b for b in BINARIES if minor(b) == wanted]
+    if same:
+        return tuple(same)
+    older = [b for b in BINARIES if minor(b) < wanted]
+    newer = [b for b in BINARIES if minor(b) > wanted]
+    return (*older[-1:], *newer[:1])
+
+
+def minor(version: str) -> tuple[int, int]:
+    """(major, minor) of a version such as "2.13.0"."""
+    parts = version.split(".")
+    return int(parts[0]), int(parts[1])
+
+
 @functools.cache
-def overloads() -> Mapping[str, tuple[Operator, ...]]:
+def overloads(version: str = BINARY) -> Mapping[str, tuple[Operator, ...]]:
     """Operators by their name without the overload."""
     found: dict[str, list[Operator]] = {}
-    for name, operator in operators().items():
+    for name, operator in operators(version).items():
         found.setdefault(name.partition(".")[0], []).append(operator)
     return {name: tuple(rows) for name, rows in found.items()}
 
@@ -249,22 +299,27 @@ def conditions() -> dict[str, tuple[str, ...]]:
 
 
 @functools.cache
-def calls() -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
-    """By API: the operators that every call of it runs, and those of its backward pass."""
-    found: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {}
+def _traced() -> dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]]:
+    """By API: the operators of every call, of the backward pass, and of some calls."""
+    found = {}
     for _, columns in _rows("calls.tsv"):
-        name, forward, backward = (*columns, "", "")[:3]
-        found[name] = (
-            tuple(f"aten::{o}" for o in forward.split()),
-            tuple(f"aten::{o}" for o in backward.split()),
-        )
+        name, *rest = (*columns, "", "", "")[:4]
+        every, backward, some = (tuple(f"aten::{o}" for o in c.split()) for c in rest)
+        found[name] = (every, backward, some)
     return found
 
 
-def on_cpu(name: str) -> tuple[str, ...]:
+@functools.cache
+def calls() -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
+    """By API: the operators that every call of it runs, and those of its backward pass."""
+    return {name: (every, backward) for name, (every, backward, _) in _traced().items()}
+
+
+def on_cpu(name: str, version: str = BINARY) -> tuple[str, ...]:
     """The operators of an API that the binary hands to the CPU."""
     forward, _ = calls().get(name, ((), ()))
-    return () if _has_kernel(name) else _fallbacks(forward)
+    found = _fallbacks(forward, version)
+    return () if found and _has_kernel(name, version) else found
 
 
 def twin(name: str, version: str) -> str:
@@ -282,43 +337,92 @@ def twin(name: str, version: str) -> str:
     return other if row is not None and row.lines else ""
 
 
-def backward_on_cpu(name: str) -> tuple[str, ...]:
+def backward_on_cpu(name: str, version: str = BINARY) -> tuple[str, ...]:
     """The operators of an API's backward pass that the binary hands to the CPU."""
     _, backward = calls().get(name, ((), ()))
-    return _fallbacks(backward)
+    return _fallbacks(backward, version)
 
 
-def runs(name: str) -> bool:
-    """Whether the binary has a kernel for every operator that an API is known to call."""
-    forward, _ = calls().get(name, ((), ()))
-    return bool(forward) and all(
-        effective_kind(o) == "npu" or o.partition(".")[0][6:] in SHAPES for o in forward
+#: What becomes of an operator that a binary runs on the device, by itself or by others.
+ON_DEVICE = frozenset({"npu", "composite", "composite_explicit"})
+
+
+def runs(name: str, version: str = BINARY) -> bool:
+    """Whether the binary has, for every operator that an API calls, a kernel or a composite.
+
+    Where calls have no operator in common (`torch.matmul`), all that some call runs must have one.
+    """
+    every, _, some = _traced().get(name, ((), (), ()))
+    return bool(every or some) and all(
+        effective_kind(o, version) in ON_DEVICE or o.partition(".")[0][6:] in SHAPES
+        for o in every or some
     )
 
 
-def _has_kernel(name: str) -> bool:
+def computed(name: str) -> tuple[str, ...]:
+    """The operators of an API that compute something."""
+    every, _, some = _traced().get(name, ((), (), ()))
+    return tuple(o for o in every or some if o.partition(".")[0][6:] not in SHAPES)
+
+
+def _has_kernel(name: str, version: str) -> bool:
     """Whether the operator of that very name has a kernel: torch_npu does not take it apart."""
     last = name.rpartition(".")[2]
-    return any(o.kind == "npu" for o in overloads().get(f"aten::{last}", ()))
+    return any(o.kind == "npu" for o in overloads(version).get(f"aten::{last}", ()))
 
 
-def _fallbacks(names: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(n for n in names if effective_kind(n) == "cpu_fallback" and n not in NOT_COMPUTED)
+def _fallbacks(names: tuple[str, ...], version: str) -> tuple[str, ...]:
+    return tuple(n for n in names if n in falling_back(version))
 
 
-def effective_kind(name: str) -> str:
+@functools.cache
+def falling_back(version: str) -> frozenset[str]:
+    """The operators that a binary hands to the CPU and that compute something."""
+    mine = {o for _, names in _called_anywhere() for o in names}
+    return frozenset(
+        n for n in mine if effective_kind(n, version) == "cpu_fallback" and n not in NOT_COMPUTED
+    )
+
+
+@functools.cache
+def _called_anywhere() -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """By API, every operator that it calls, forwards or backwards."""
+    return tuple((name, (*ahead, *back)) for name, (ahead, back) in calls().items())
+
+
+def ever_on_cpu() -> tuple[str, ...]:
+    """The APIs of which some binary hands an operator to the CPU."""
+    ever = frozenset(n for version in BINARIES for n in falling_back(version))
+    return tuple(
+        name
+        for name, called in _called_anywhere()
+        if not ever.isdisjoint(called)
+        and any(on_cpu(name, v) or backward_on_cpu(name, v) for v in BINARIES)
+    )
+
+
+def limited_dtypes() -> frozenset[str]:
+    """The APIs of which some list says which values of `dtype=` they take."""
+    return frozenset(
+        name
+        for name, rows in _api_rows().items()
+        if any(part.startswith("dtype:") for row in rows for part in row[4].split())
+    )
+
+
+def effective_kind(name: str, version: str = BINARY) -> str:
     """How an operator runs in the end; empty if the table does not have it.
 
     A structured operator without a kernel of its own does its work in its `out` overload
     (torch/csrc: CompositeExplicitAutogradNonFunctional kernels).
     """
-    known = operators().get(name)
+    known = operators(version).get(name)
     if known is None:
         return ""
     if known.kind == "composite_explicit":
         base, _, overload = name.partition(".")
         out = f"{base.rstrip('_')}.{overload}_out" if overload else f"{base.rstrip('_')}.out"
-        settled = operators().get(out)
+        settled = operators(version).get(out)
         if settled is not None and settled.kind in ("npu", "cpu_fallback"):
             return settled.kind
     return known.kind

@@ -1,0 +1,338 @@
+"""`porter onnx`: check models by exporting them, find them, and look operators up."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from porter.commands import running
+from porter.commands.options import PageFormat, Quiet, ReportFile, TargetName
+from porter.commands.running import FINDINGS, OK, TROUBLE
+from porter.problem import Mistake
+
+if TYPE_CHECKING:
+    from porter.config import Settings
+    from porter.onnx.spec import Model
+    from porter.onnx.verdict import ModelCheck
+    from porter.runner import Run
+
+app = typer.Typer(
+    name="onnx",
+    help="Check models by ONNX: the same numbers before and after, and in the graph.",
+    rich_markup_mode="rich",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\Z", re.IGNORECASE)
+
+Python = Annotated[
+    str, typer.Option("--python", metavar="PATH", help="A Python that has torch and onnx.")
+]
+
+
+@app.command("check")
+def check_(
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[MODEL...]",
+            help="package.module:name or file.py:name (a function, class or module object), or "
+            "names of tables in the configuration; all tables by default.",
+        ),
+    ] = None,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option("--input", metavar="SPEC", help='Such as "x=float32\\[batch,3,224,224]".'),
+    ] = None,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option("--vary", metavar="NAME=SIZES", help="Such as batch=2,5."),
+    ] = None,
+    opset: Annotated[int | None, typer.Option("--opset", help="11 or later. Default: 18.")] = None,
+    weights: Annotated[
+        str, typer.Option("--weights", metavar="FILE", help="A state dict to load.")
+    ] = "",
+    data: Annotated[
+        str, typer.Option("--data", metavar="FILE", help="Inputs that capture recorded.")
+    ] = "",
+    tolerance: Annotated[
+        float | None, typer.Option("--tolerance", help="Allowed error instead of the dtype's.")
+    ] = None,
+    root: Annotated[
+        Path, typer.Option("--root", metavar="DIR", help="The folder that imports start from.")
+    ] = Path(),
+    target: TargetName = None,
+    original: Annotated[
+        str,
+        typer.Option(
+            "--original",
+            metavar="DIR|REV",
+            help="The code before its migration, if this tree is migrated already.",
+        ),
+    ] = "",
+    no_original: Annotated[
+        bool, typer.Option("--no-original", help="Check the graph only, against this code.")
+    ] = False,
+    timeout: Annotated[
+        float, typer.Option("--timeout", metavar="SECONDS", help="For each process; 0 for none.")
+    ] = 600.0,
+    memory: Annotated[
+        str, typer.Option("--memory", metavar="SIZE", help="For each process; 0 for no limit.")
+    ] = "16G",
+    python: Python = "",
+    keep: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="DIR", help="Keep the graphs here.")
+    ] = None,
+    report: ReportFile = None,
+    into: Annotated[
+        Path | None,
+        typer.Option("--into", metavar="REPORT", help="Add the verdicts to a JSON report."),
+    ] = None,
+    output_format: Annotated[PageFormat, typer.Option("--output-format")] = PageFormat.TEXT,
+    quiet: Quiet = False,
+    verbose: Annotated[
+        bool, typer.Option("-v", "--verbose", help="Show what the models' processes print.")
+    ] = False,
+) -> int:
+    """Compare a model with its original, export it, and compare the graph with it.
+
+    The model's code is run, in processes of its own.
+    """
+    from porter import config
+    from porter.onnx import check, show
+    from porter.onnx.spec import DEFAULT_OPSET, Model, parse_input, parse_vary
+
+    if original and no_original:
+        raise Mistake("--original and --no-original exclude each other")
+    if not root.is_dir():
+        raise Mistake(f"--root {root}: no such folder")
+    running.check_report(report)
+    if into is not None:
+        from porter import reading
+
+        reading.load(into)
+    given = Model(
+        factory="",
+        inputs=tuple(parse_input(text) for text in inputs or ()),
+        vary=tuple(parse_vary(text) for text in vary or ()),
+        opset=opset if opset is not None else DEFAULT_OPSET,
+        weights=weights,
+        data=data,
+        tolerance=tolerance,
+    )
+    settings = config.load([root])
+    chosen, tree = _chosen(models or [], given, settings, root, opset)
+    _needed(python)
+    run = None
+    if report is not None or not (original or no_original):
+        run = _migration(tree, target, quiet)
+    options = check.Options(python, timeout, _bytes(memory), keep, echo=verbose)
+    found: list[ModelCheck] = []
+    with (
+        running.stoppable(),
+        check.prepared(tree, None if no_original or original else run, original) as (trees, same),
+    ):
+        for number, model in enumerate(chosen, 1):
+            if not quiet:
+                running.note(f"checking {model.title} ({number} of {len(chosen)})")
+            found += check.check([model], trees, options, same=same)
+    checks = [c.as_json() for c in found]
+    if run is not None:
+        running.write_report(replace(run, report=replace(run.report, checks=tuple(checks))), report)
+    if into is not None:
+        _add(into, checks)
+    if output_format is PageFormat.JSON:
+        print(json.dumps({"checks": checks}, indent=2))
+    else:
+        print(show.text(found), end="")
+    return _code(found)
+
+
+def _chosen(
+    names: list[str], given: Model, settings: Settings, root: Path, opset: int | None
+) -> tuple[list[Model], Path]:
+    """The models to check, and the folder of their code."""
+    from porter.onnx.spec import checked
+
+    factories = [name for name in names if ":" in name]
+    if factories:
+        if len(factories) < len(names):
+            raise Mistake("name factories or tables, not both")
+        own = (given.inputs, given.vary, given.weights, given.data)
+        if len(factories) > 1 and any(own):
+            raise Mistake(
+                "--input, --vary, --weights and --data are for one model; write tables "
+                "[[tool.porter.onnx]] for several"
+            )
+        return [checked(replace(given, factory=factory)) for factory in factories], root
+    if given.inputs or given.vary or given.weights or given.data:
+        raise Mistake("--input, --vary, --weights and --data go with package.module:factory")
+    known = {model.title: model for model in settings.onnx}
+    if not known:
+        where = settings.source or f"{root}/pyproject.toml"
+        raise Mistake(
+            f"no model to check: name one, like package.module:factory, or write tables "
+            f"[[tool.porter.onnx]] in {where} (`porter onnx capture` finds models)"
+        )
+    for name in names:
+        if name not in known:
+            raise Mistake(f"no model is called {name!r} (known: {', '.join(known)})")
+    models = [known[name] for name in names or known]
+    if opset is not None:
+        models = [checked(replace(model, opset=opset)) for model in models]
+    if given.tolerance is not None:
+        models = [replace(model, tolerance=given.tolerance) for model in models]
+    return models, settings.folder or root
+
+
+def _needed(python: str) -> None:
+    from porter.onnx import check
+
+    missing = check.missing(python)
+    if missing:
+        where = f"in {python}" if python else "here"
+        raise Mistake(f"not installed {where}: {', '.join(missing)}; {check.INSTALL}")
+
+
+def _migration(tree: Path, target: str | None, quiet: bool) -> Run:
+    request = running.request(
+        paths=[tree],
+        stdin_filename="stdin.py",
+        target=target,
+        min_torch=None,
+        torch_npu=None,
+        hardware=None,
+        unsafe=None,
+        select=None,
+        ignore=None,
+        exclude=None,
+        jobs="auto",
+    )
+    return running.run(request, quiet)
+
+
+def _bytes(text: str) -> int:
+    match = _SIZE.match(text.strip())
+    if match is None:
+        raise Mistake(f"--memory cannot be {text!r}: write it like 8G, or 0 for no limit")
+    return int(float(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " "))
+
+
+def _add(path: Path, checks: list[dict[str, object]]) -> None:
+    from porter import reading
+    from porter.rehearse import merge
+    from porter.writing import write_atomic
+
+    data = merge.added(reading.load(path), checks)
+    write_atomic(path, (json.dumps(data, indent=2) + "\n").encode(), expected=None)
+
+
+def _code(found: list[ModelCheck]) -> int:
+    from porter.onnx.verdict import Verdict
+
+    # An error in forward is something that was found out; one before it leaves nothing to check.
+    asked = [c.trouble.kind for c in found if c.verdict is Verdict.NOT_RUN and c.trouble]
+    if any(kind != "forward" for kind in asked):
+        return TROUBLE
+    return OK if all(check.passed for check in found) else FINDINGS
+
+
+@app.command(
+    "capture",
+    # What follows the first word belongs to the program.
+    context_settings={"allow_extra_args": True, "allow_interspersed_args": False},
+)
+def capture_(
+    context: typer.Context,
+    module: Annotated[bool, typer.Option("-m", help="The first word is a module.")] = False,
+    root: Annotated[
+        Path, typer.Option("--root", metavar="DIR", help="The folder of the models' code.")
+    ] = Path(),
+    write: Annotated[
+        bool, typer.Option("--write", help="Add the tables to the configuration of the folder.")
+    ] = False,
+    save: Annotated[
+        Path | None,
+        typer.Option(
+            "--save",
+            metavar="DIR",
+            help="Keep real inputs and weights, and name them in the tables.",
+        ),
+    ] = None,
+    on_cpu: Annotated[
+        bool, typer.Option("--on-cpu", help="Let the CPU stand for a device that is not here.")
+    ] = False,
+    timeout: Annotated[
+        float, typer.Option("--timeout", metavar="SECONDS", help="End the program then; 0 never.")
+    ] = 600.0,
+    python: Python = "",
+) -> int:
+    """Run a program, and write tables for the models in it: `capture -- python train.py`."""
+    from porter.onnx import capture
+
+    words = list(context.args)
+    if "--" in words:
+        words.remove("--")
+    if not root.is_dir():
+        raise Mistake(f"--root {root}: no such folder")
+    options = capture.Options(python, module, timeout, on_cpu, save)
+    with running.stoppable():
+        found = capture.capture(words, root, options)
+    for text in found.notes:
+        running.note(text)
+    models = [model for model in found.models if model.factory]
+    if write:
+        _write(root, models, found.factories)
+    else:
+        print(capture.text(found), end="")
+    return OK if models else FINDINGS
+
+
+def _write(root: Path, models: list[Model], factories: Mapping[str, str]) -> None:
+    """Add tables and factories to the files of a folder, and tell of each."""
+    from porter.onnx import tables
+
+    if factories:
+        path, added, there = tables.add_factories(root, factories)
+        if added:
+            running.note(f"{path}: {', '.join(added)} written")
+        if there:
+            running.note(f"{path}: {', '.join(there)} left as they are")
+    path, added, there = tables.add(root, models)
+    if added:
+        running.note(f"{path}: tables for {', '.join(added)} written")
+    if there:
+        running.note(f"{path}: tables for {', '.join(there)} left as they are")
+
+
+@app.command("ops")
+def ops_(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="ONNX files.")],
+    output_format: Annotated[PageFormat, typer.Option("--output-format")] = PageFormat.TEXT,
+) -> int:
+    """Look up which operators of ONNX files the target's compiler takes."""
+    from porter.onnx import operators
+
+    code, reports = OK, []
+    for file in files:
+        try:
+            found = operators.examine(file)
+        except operators.OnnxProblem as problem:
+            print(f"error: {problem}", file=sys.stderr)
+            code = TROUBLE
+            continue
+        reports.append(found)
+        if code == OK and not found.clean:
+            code = FINDINGS
+    if output_format is PageFormat.JSON:
+        print(json.dumps([found.to_json() for found in reports], indent=2))
+    else:
+        print("\n".join(operators.render_text(found) for found in reports), end="")
+    return code
