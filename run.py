@@ -23,6 +23,8 @@ OUTPUT = Path("build", "sample")
 #: Some tests compare with a real torch. Outside of macOS only the small build without GPU code is
 #: taken, never gigabytes of it.
 TORCH = "torch==2.13.0" + ("" if platform.system() == "Darwin" else "+cpu")
+#: `porter onnx` is tested with these; they need a torch that is there already.
+ONNX = ["onnx>=1.20,<2", "onnxruntime>=1.23,<2", "onnxscript>=0.6.2,<1"]
 
 
 class Failed(Exception):
@@ -77,6 +79,8 @@ def test(options: "list[str]") -> int:
     install("dev", ["-e", ".[dev,docs]"])
     if not install("torch", [TORCH, "numpy>=1.26,<3"], optional=True):
         say(f"{TORCH} cannot be installed here: the tests that need torch are skipped")
+    elif not install("onnx", ONNX, optional=True):
+        say(f"{', '.join(ONNX)} cannot be installed here: the tests that need them are skipped")
     return subprocess.run([PYTHON, "-m", "pytest", "-n", "2", *options], check=False).returncode
 
 

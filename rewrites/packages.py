@@ -353,6 +353,8 @@ def cuda_bound_package(site: Site, target: Target) -> Iterator[Finding]:
     statement: Any = site.module.statement(site.node)
     if row is None or not _is_first(site, row, statement):
         return
+    if not site.module.facts.packages.isdisjoint(row.imports):
+        return  # an extension that this project builds for itself
     count = sum(_uses(site, alias) for alias in statement.names)
     if site.name in _FLASH and len(statement.names) == 1 and count:
         return  # POR823 speaks at each use, and may rewrite them all
@@ -744,7 +746,7 @@ def rank(module: Module, node: ast.expr, depth: int = 0) -> int:
         owner = module.scope(node).owner(node.id)
         bindings = owner.bindings.get(node.id, []) if owner is not None else []
         if bindings and all(b.kind == "assign" and b.value is not None for b in bindings):
-            found = {rank(module, b.value, depth + 1) for b in bindings}
+            found = {rank(module, b.value, depth + 1) for b in bindings if b.value is not None}
             return found.pop() if len(found) == 1 else 0
     if not isinstance(node, ast.Call) or depth > 4:
         return 0

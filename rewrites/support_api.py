@@ -292,8 +292,9 @@ def unsupported_api(site: Site, target: Target) -> Iterator[Finding]:
     another name as supported, and where the binary of the chosen torch_npu has a kernel or a
     composite for every operator that the API calls, or hands one to the CPU. (For a version whose
     binary was not read, the one before and the one behind it must agree.) It is potential as well
-    where the API is only named and not called, or may work on the CPU. What torch does on the host
-    for every device is information.
+    where the API is only named and not called, or may work on the CPU. A name that is not called and
+    that the binary speaks for (an entry of a table, a function to wrap) is information, as is what
+    torch does on the host for every device.
     `clip_grad_norm`, the old name of `clip_grad_norm_`, is renamed.
 
     ## Safety
@@ -321,11 +322,15 @@ def unsupported_api(site: Site, target: Target) -> Iterator[Finding]:
             symbol=row.name,
         )
         return
+    category, called = _category(row, target), _called(site)
+    if not called or _may_be_cpu(site):
+        category = (
+            Category.POTENTIAL if called or category is Category.MANDATORY else Category.INFORMATION
+        )
     yield site.gap(
         f"{said}; {hint or 'call it on copies on the CPU, or find another way'}",
-        category=_category(row, target)
-        if _called(site) and not _may_be_cpu(site)
-        else Category.POTENTIAL,
+        category=category,
+        effort=0 if category is Category.INFORMATION else None,
         symbol=row.name,
     )
 
@@ -543,6 +548,11 @@ _LISTED = {**{v: k for k, v in DTYPES.items()}, "double": "fp64", "float": "fp32
         keep("import torch\nx = torch.arange(3, dtype=torch.int64)\n", finding=False),
         keep("import torch\n\ndef f(d):\n    return torch.eye(3, dtype=d)\n", finding=False),
         keep('import torch\nx = torch.eye(3, dtype=torch.float64, device="cpu")\n', finding=False),
+        keep(
+            "import torch\n\nhost = torch.device('cpu')\n"
+            "x = torch.eye(3, dtype=torch.float64, device=host)\n",
+            finding=False,
+        ),
     ],
 )
 def unsupported_dtype(site: Site, target: Target) -> Iterator[Finding]:
@@ -571,7 +581,7 @@ def unsupported_dtype(site: Site, target: Target) -> Iterator[Finding]:
     dtype = _LISTED.get(written.removeprefix("torch."), written.removeprefix("torch."))
     if not allowed or not written.startswith("torch.") or dtype in allowed:
         return
-    if _on_cpu(given.get("device")):
+    if _on_cpu(site.module, given.get("device")):
         return
     names = ", ".join(DTYPES.get(d, d) for d in allowed)
     yield site.gap(
@@ -581,7 +591,14 @@ def unsupported_dtype(site: Site, target: Target) -> Iterator[Finding]:
     )
 
 
-def _on_cpu(node: ast.expr | None) -> bool:
+def _on_cpu(module: Module, node: ast.expr | None) -> bool:
+    """Whether a device is the CPU, in so many words or by the one value of a name."""
+    if isinstance(node, ast.Name):
+        owner = module.scope(node).owner(node.id)
+        bindings = owner.bindings.get(node.id, []) if owner is not None else []
+        values = [b.value for b in bindings if b.kind == "assign" and b.value is not None]
+        whole = bool(values) and len(values) == len(bindings)
+        return whole and not any(isinstance(v, ast.Name) or not _on_cpu(module, v) for v in values)
     if isinstance(node, ast.Call) and node.args:
         node = node.args[0]
     return isinstance(node, ast.Constant) and node.value == "cpu"

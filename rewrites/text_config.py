@@ -412,5 +412,6 @@ def _other(site: TextSite, scalar: Scalar, span: tuple[int, int]) -> Answer | No
             return None  # a table of versions
         if re.search(r"cudnn|allow_tf32", key):
             return site.information(span, "read by cuDNN only; other devices ignore it")
-        return site.gap(span, f"{key} is switched on; check what the program does with it")
+        how = "is set" if re.search(r"[/:.\\]", scalar.value) else "is switched on"
+        return site.gap(span, f"{key} {how}; check what the program does with it")
     return None

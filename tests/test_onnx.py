@@ -102,6 +102,19 @@ def test_without_the_packages_one_line_says_what_to_install(project: Path) -> No
         assert all(name in done.stderr for name in MISSING)
 
 
+def test_what_is_missing_is_named(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from porter.cli import start
+    from porter.onnx import check
+
+    monkeypatch.chdir(project)
+    monkeypatch.setattr(check, "PACKAGES", ("json", "no_such_package"))
+    errors: list[str] = []
+    monkeypatch.setattr("porter.cli.error", lambda text, code: (errors.append(text), code)[1])
+    assert start(["onnx", "check", "net"]) == 2
+    assert errors == ["not installed here: no_such_package; pip install 'torch-porter[onnx]'"]
+    assert check.missing(sys.executable) == ["no_such_package"]
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -131,28 +144,22 @@ def test_mistakes_are_one_line(project: Path, words: list[str], said: str) -> No
 
 
 @needs_packages
-def test_models_of_a_project(project: Path) -> None:
+def test_a_model_of_a_project(project: Path) -> None:
     report = project / "report.json"
-    done = porter("onnx", "check", "-q", "--report", str(report), "-o", "graphs", cwd=project)
-    assert done.returncode == 2, "a model could not even be called"
+    done = porter(
+        "onnx", "check", "net", "-q", "--report", str(report), "-o", "graphs", cwd=project
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
     data = json.loads(report.read_bytes())
-    found = {c["name"]: c for c in data["checks"]}
-    assert {n: c["verdict"] for n, c in found.items()} == {
-        "net": "pass", "needs": "not run", "slow": "stopped",
-    }  # fmt: skip
-    net = found["net"]["onnx"]
+    (found,) = data["checks"]
+    assert (found["name"], found["verdict"], found["outcome"]) == ("net", "pass", "passed")
+    net = found["onnx"]
     assert net["original"]["status"] == "identical"
     assert net["rung"] == "default"
     assert [s["sizes"] for s in net["attempts"][0]["sets"]] == [{"batch": 2}, {"batch": 5}]
     assert net["graph"]["inputs"] == ["x: float32[batch,3,8,8]"]
     assert "on the CPU instead of a device" in net["notes"][0]
-    slow = found["slow"]["onnx"]["trouble"]
-    assert slow["kind"] == "time"
-    assert found["needs"]["onnx"]["trouble"]["kind"] == "package"
-    line = NET.splitlines().index("        import a_package_that_is_nowhere") + 1
-    assert found["needs"]["onnx"]["original"]["reason"].startswith(f"net.py:{line}: ")
     assert [p.name for p in (project / "graphs").iterdir()] == ["net.onnx"]
-    assert data["verdict"]["status"] != "READY"
     assert (project / "net.py").read_text() == NET, "the tree is left as it was"
     assert sorted(p.name for p in project.iterdir()) == [
         "graphs", "net.py", "pyproject.toml", "report.json",
@@ -160,6 +167,19 @@ def test_models_of_a_project(project: Path) -> None:
     jsonschema = pytest.importorskip("jsonschema")
     schema = json.loads((ROOT / "docs" / "report.schema.json").read_text(encoding="utf-8"))
     jsonschema.Draft202012Validator(schema).validate(data)
+
+
+@needs_packages
+def test_one_model_never_stops_the_others(project: Path) -> None:
+    words = ["needs", "slow", "-q", "--no-original", "--output-format", "json"]
+    done = porter("onnx", "check", *words, cwd=project)
+    assert done.returncode == 2, "one model could not even be called"
+    found = {c["name"]: c for c in json.loads(done.stdout)["checks"]}
+    assert {n: c["verdict"] for n, c in found.items()} == {"needs": "not run", "slow": "stopped"}
+    assert found["slow"]["onnx"]["trouble"]["kind"] == "time"
+    needs = found["needs"]["onnx"]["trouble"]
+    line = NET.splitlines().index("        import a_package_that_is_nowhere") + 1
+    assert (needs["kind"], needs["place"]) == ("package", f"net.py:{line}")
 
 
 @needs_packages

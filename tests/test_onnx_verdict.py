@@ -151,6 +151,7 @@ def test_an_operator_that_the_compiler_lacks_is_a_gap() -> None:
     assert "ATC: 1 unregistered (DFT@18)" in text
     assert "DFT@18: do this" in text
     assert with_operators(passed, operators(Registration.REGISTERED), "").passed
+    assert with_operators(passed, operators(Registration.UNKNOWN), "", gate=False).passed
     unknown = with_operators(passed, None, "not looked up: no table")
     assert unknown.passed
     assert "no table" in show.text([unknown])

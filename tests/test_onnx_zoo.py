@@ -91,7 +91,7 @@ def verdicts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, An
     TOOL.project(folder, [m for m in MODELS if m["name"] in CHECKED])
     done = subprocess.run(
         [sys.executable, "-m", "porter", "onnx", "check", "--root", str(folder), "-q",
-         "--no-original", "--output-format", "json"],
+         "--target", "npu", "--no-original", "--output-format", "json"],
         capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     assert done.returncode == 1, done.stdout + done.stderr

@@ -162,11 +162,11 @@ def test_a_copy_is_reported_with_the_paths_of_the_project() -> None:
         failures=(Failure("E", "in /tmp/c/p/data", (frame,)),),
         rules=("/tmp/c/p/train.py:7: POR101",),
     )
-    moved = migration.with_paths(found, "/tmp/c/p", "/home/me/p")
-    assert moved.reasons == ("/home/me/p/train.py:7: odd", "/tmp/c/plain/x.py:1")
-    assert moved.failures[0].place == "/home/me/p/train.py:7"
-    assert moved.failures[0].message == "in /home/me/p/data"
-    assert moved.rules == ("/home/me/p/train.py:7: POR101",)
+    moved = migration.with_paths(found, "/tmp/c/p", "/srv/p")
+    assert moved.reasons == ("/srv/p/train.py:7: odd", "/tmp/c/plain/x.py:1")
+    assert moved.failures[0].place == "/srv/p/train.py:7"
+    assert moved.failures[0].message == "in /srv/p/data"
+    assert moved.rules == ("/srv/p/train.py:7: POR101",)
 
 
 def test_lines_of_migrated_files_become_those_of_the_originals(tmp_path: Path) -> None:

@@ -418,7 +418,8 @@ def test_not_for_the_accelerator_target() -> None:
         # Perhaps no tensor, or one on the CPU.
         ("def f(x):\n    return x.share_memory_()\n", Category.POTENTIAL),
         # Named, not called.
-        ("import torch\nTABLE = {1: torch.poisson}\n", Category.POTENTIAL),
+        ("import torch\nTABLE = {1: torch.poisson}\n", Category.INFORMATION),
+        ("import torch\nTABLE = {1: torch.nn.utils.clip_grad_norm}\n", Category.POTENTIAL),
         ("import torch\n\n\nclass A(torch.ao.nn.qat.Linear):\n    pass\n", Category.MANDATORY),
         ("import torch\n\n@torch.compiler.disable\ndef f(x):\n    pass\n", Category.INFORMATION),
     ],

@@ -75,7 +75,7 @@ def check(model: dict[str, Any]) -> dict[str, Any]:
         project(folder, [model])
         done = subprocess.run(
             [sys.executable, "-m", "porter", "onnx", "check", "--root", str(folder), "-q",
-             "--no-original", "--output-format", "json"],
+             "--target", "npu", "--no-original", "--output-format", "json"],
             capture_output=True, text=True, timeout=TIMEOUT,
         )  # fmt: skip
     try:

@@ -54,6 +54,7 @@ MENU: Sequence[Any] = (
             ("Command line", "cli.md"),
             ("JSON report", "report-schema.md"),
             ("Support of torch_npu", "support.md"),
+            ("Looking a name up", "query.md"),
             ("API tables", "api"),
             ("Published packages, migrated", "corpus.md"),
             ("ONNX models, checked", "onnx-models.md"),

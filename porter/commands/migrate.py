@@ -31,6 +31,7 @@ from porter.commands.options import (
 )
 from porter.commands.running import FINDINGS, TROUBLE
 from porter.problem import Mistake
+from porter.targets import NAMES, TABLED
 
 if TYPE_CHECKING:
     from porter.rehearse.migration import Trial, Wanted
@@ -93,8 +94,8 @@ def migrate(
         typer.Option(
             "--rehearse-device",
             metavar="NAME",
-            help="Name of the simulated device; may be repeated. Default: npu, and for the target "
-            "accelerator another one after it.",
+            help=f"Name of the simulated device; may be repeated. Default: {TABLED}, and for the "
+            f"target {NAMES[0]} another one after it.",
             rich_help_panel=_PANEL,
         ),
     ] = None,

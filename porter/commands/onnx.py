@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from porter.commands import running
 from porter.commands.options import PageFormat, Quiet, ReportFile, TargetName
 from porter.commands.running import FINDINGS, OK, TROUBLE
 from porter.problem import Mistake
+from porter.targets import NAMES, TABLED
 
 if TYPE_CHECKING:
     from porter.config import Settings
@@ -113,6 +115,8 @@ def check_(
         raise Mistake("--original and --no-original exclude each other")
     if not root.is_dir():
         raise Mistake(f"--root {root}: no such folder")
+    if target is not None and target not in NAMES:
+        raise Mistake(f"--target cannot be {target!r} (known: {', '.join(NAMES)})")
     running.check_report(report)
     if into is not None:
         from porter import reading
@@ -133,7 +137,9 @@ def check_(
     run = None
     if report is not None or not (original or no_original):
         run = _migration(tree, target, quiet)
-    options = check.Options(python, timeout, _bytes(memory), keep, echo=verbose)
+    # The compiler is that of one target; for others, what it takes is worth knowing, no more.
+    gate = (target or settings.target) == TABLED
+    options = check.Options(python, timeout, _bytes(memory), keep, gate=gate, echo=verbose)
     found: list[ModelCheck] = []
     with (
         running.stoppable(),
@@ -195,6 +201,8 @@ def _chosen(
 def _needed(python: str) -> None:
     from porter.onnx import check
 
+    if os.name != "posix":
+        raise Mistake("models are checked on Linux and macOS only")
     missing = check.missing(python)
     if missing:
         where = f"in {python}" if python else "here"
@@ -282,6 +290,8 @@ def capture_(
         words.remove("--")
     if not root.is_dir():
         raise Mistake(f"--root {root}: no such folder")
+    if os.name != "posix":
+        raise Mistake("models are captured on Linux and macOS only")
     options = capture.Options(python, module, timeout, on_cpu, save)
     with running.stoppable():
         found = capture.capture(words, root, options)

@@ -52,7 +52,8 @@ class Options:
         timeout: seconds for each process; 0 for no limit.
         memory: bytes for each process; 0 for no limit.
         keep: a folder for the graphs; None keeps none.
-        operators: whether the target's compiler is asked.
+        operators: whether the compiler is asked.
+        gate: whether a model passes only if the compiler takes its operators.
         echo: whether what the processes write is shown.
     """
 
@@ -61,6 +62,7 @@ class Options:
     memory: int = DEFAULT_MEMORY
     keep: Path | None = None
     operators: bool = True
+    gate: bool = True
     echo: bool = False
 
 
@@ -166,8 +168,9 @@ def _model(model: Model, trees: Trees, options: Options, folder: Path, same: boo
         found = replace(found, original={"status": "same code", "error": None, "reason": ""})
     if found.rung and options.operators:
         path = folder / str(migrated.record["file"])
-        found = with_operators(found, *_operators(path, found.name))
-    if not found.passed:
+        report, note = _operators(path, found.name)
+        found = with_operators(found, report, note, gate=options.gate)
+    if found.rung in ("", "static", "legacy"):
         found = replace(
             found, notes=(*found.notes, *_advice(migrated, trees.migrated / model.root))
         )

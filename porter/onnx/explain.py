@@ -233,8 +233,8 @@ KNOWN = (
     _Known(
         "package",
         r"No module named '(?P<op>[\w.]+)'",
-        "the package {op} is not installed here",
-        "install it, or leave the model out",
+        "the module {op} is not here",
+        "install its package, or say with --root where imports start from",
     ),
     _Known(
         "name",

@@ -410,17 +410,20 @@ def _notes(original: Ran | None, migrated: Ran) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def with_operators(check: ModelCheck, report: OperatorReport | None, note: str) -> ModelCheck:
+def with_operators(
+    check: ModelCheck, report: OperatorReport | None, note: str, *, gate: bool = True
+) -> ModelCheck:
     """The verdict with what the target's compiler takes.
 
     Args:
         check: of a model whose graph was made.
         report: on its operators; None if they could not be looked up.
         note: why not.
+        gate: whether a model passes only if the compiler takes its operators.
     """
     if report is None:
         return replace(check, operators_note=note)
-    if report.clean or check.verdict is not Verdict.PASS:
+    if report.clean or not gate or check.verdict is not Verdict.PASS:
         return replace(check, operators=report)
     missing = [u.title for u in report.operators if u.registration.value != "registered"]
     blocks = [r.text for r in report.remarks if r.blocks]

@@ -30,8 +30,8 @@ _OUTCOMES = {"passed": "\u2705 ", "unproved": "\u26a0\ufe0f ", "failed": "\u274c
 _ROOM = 400
 _LANGUAGES = {
     "py": "python", "pyi": "python", "pyw": "python", "ipynb": "python", "sh": "bash",
-    "bash": "bash", "yml": "yaml", "yaml": "yaml", "toml": "toml", "json": "json", "cu": "cuda",
-    "cuh": "cuda", "cpp": "cpp", "cc": "cpp", "cxx": "cpp", "h": "cpp", "hpp": "cpp",
+    "bash": "bash", "yml": "yaml", "yaml": "yaml", "toml": "toml", "json": "json", "cu": "cpp",
+    "cuh": "cpp", "cpp": "cpp", "cc": "cpp", "cxx": "cpp", "h": "cpp", "hpp": "cpp",
 }  # fmt: skip
 _FULL = "`porter report report.json -f html -o report.html` shows all of it."
 

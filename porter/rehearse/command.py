@@ -222,19 +222,24 @@ def _import_from(
     environment: dict[str, str], given: dict[str, str], asked: Interpreter, options: Options
 ) -> None:
     """Let the copy's own modules be found before those of the original, where it is installed."""
-    earlier = [p for p in given.get("PYTHONPATH", "").split(os.pathsep) if p]
-    path = [p for p in environment["PYTHONPATH"].split(os.pathsep) if p]
-    path += [p for p in earlier if p not in path]
-    if options.original:
-        moved = (moved_path(p, options.original, options.copied) for p in asked.path)
-        path[1:1] = dict.fromkeys(p for p in moved if p and Path(p).is_dir())
-    environment["PYTHONPATH"] = os.pathsep.join(path)
+    boot, *rest = environment["PYTHONPATH"].split(os.pathsep)
+    if "PYTHONPATH" in given:
+        rest = given["PYTHONPATH"].split(os.pathsep)
+    moved = [moved_path(p, options.original, options.copied) for p in asked.path]
+    found = dict.fromkeys(p for p in moved if p and Path(p).is_dir())
+    environment["PYTHONPATH"] = os.pathsep.join([boot, *found, *filter(None, rest)])
 
 
 def moved_path(path: str, original: str, copied: str) -> str:
-    """Where the copy has what the original has at `path`; empty if it lies elsewhere."""
+    """Where the copy has what the original has at `path`; empty if it lies elsewhere.
+
+    Args:
+        path: a folder that modules are imported from.
+        original: the folder that was copied; empty if none was.
+        copied: the copy.
+    """
     real = os.path.realpath(path)
-    if real != original and not real.startswith(original + os.sep):
+    if not original or (real != original and not real.startswith(original + os.sep)):
         return ""
     if any(part in ("site-packages", "dist-packages") for part in Path(real).parts):
         return ""

@@ -13,6 +13,8 @@ from porter.rehearse.verdict import DOUBT, GOOD, ON_HOST, Count, Failure, Rehear
 ROWS = 12
 #: Lines of an error's text, and of the reasons, that are printed.
 LINES = 8
+#: Characters of a command that are printed.
+WIDTH = 80
 _MEGABYTE = 2**20
 #: Folders that only say where a library or Python is installed.
 _INSTALLED = re.compile(r"/[^\s:\"'<>]*?/(?=(?:site-packages|dist-packages|python3\.\d+)/)")
@@ -49,8 +51,12 @@ def shortened(said: str, bases: Sequence[Path] = ()) -> str:
 
 def headline(r: Rehearsal) -> str:
     """What came of it, in one line."""
-    name = f": {r.command}" if r.command else ""
+    name = f": {_cut(r.command)}" if r.command else ""
     return f"{r.verdict.value.upper()}{name} on the simulated {r.device}"
+
+
+def _cut(command: str) -> str:
+    return command if len(command) <= WIDTH else f"{command[: WIDTH - 4].rstrip()} ..."
 
 
 def lines(r: Rehearsal) -> Iterator[str]:

@@ -6,12 +6,13 @@ when it returns, and the work that it hands back is finished.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from . import devices
+from . import devices, pinned
 from .record import RECORD, site
 from .settings import load
 from .tensors import unwrap
@@ -26,6 +27,8 @@ _METHODS = (
     "_reduce_scatter_base alltoall_base alltoall send recv recv_anysource allreduce_coalesced "
     "allgather_coalesced"
 ).split()
+#: What only two processes take part in.
+_MESSAGES = frozenset(["send", "recv", "recv_anysource"])
 #: Collectives over several tensors that gloo has for one tensor only.
 _ONE_BY_ONE = {
     "allgather_into_tensor_coalesced": "_allgather_base",
@@ -96,6 +99,25 @@ def install() -> None:
         return original(*args, **kwargs)
 
     c10d._new_process_group_helper = helper
+    _watch_replicas()
+
+
+def _watch_replicas() -> None:
+    """Searching for unused parameters, DDP copies through pinned memory."""
+    kind: Any = torch.nn.parallel.DistributedDataParallel
+    init, fixed = kind.__init__, kind._set_static_graph
+
+    @functools.wraps(init)
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        if kwargs.get("find_unused_parameters") or kwargs.get("static_graph") or len(args) > 6:
+            pinned.serve_torch()
+        init(self, *args, **kwargs)
+
+    def _set_static_graph(self: Any) -> None:
+        pinned.serve_torch()
+        fixed(self)
+
+    kind.__init__, kind._set_static_graph = __init__, _set_static_graph
 
 
 def _group_type(dist: Any) -> Any:
@@ -128,6 +150,26 @@ def _group_type(dist: Any) -> Any:
 
         def result(self) -> Any:
             return self.results
+
+    class Later(Done):
+        """A message on its way: waiting for one before the other is posted would never end."""
+
+        def __init__(self, results: Any, under_way: Any) -> None:
+            super().__init__(results)
+            self.under_way = under_way
+
+        def wait(self, timeout: Any = None) -> bool:
+            if timeout:
+                self.under_way.wait(timeout)
+            else:
+                self.under_way.wait()
+            return True
+
+        def synchronize(self) -> None:
+            self.wait()
+
+        def is_completed(self) -> bool:
+            return bool(self.under_way.is_completed())
 
     class Group(group):  # type: ignore[misc]
         """The processes of one group."""
@@ -176,7 +218,10 @@ def _group_type(dist: Any) -> Any:
                 # gloo cuts the first dimension, which may have another length here.
                 host[:2] = [h.flatten() for h in host[:2]]
             named = {k: _host(v, self.host_too) for k, v in kwargs.items()}
-            getattr(self.gloo, name)(*host, **named).wait()
+            under_way = getattr(self.gloo, name)(*host, **named)
+            if name in _MESSAGES:
+                return Later(args[0], under_way)
+            under_way.wait()
             if mean:
                 _divide(host[0], self.size())
             result = args[0] if args else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -114,3 +115,31 @@ def install() -> None:
         setattr(torch, name, made)
     for name in METHODS:
         setattr(torch.Tensor, name, _pinning(getattr(torch.Tensor, name)))
+
+
+_served: list[Any] = []
+
+
+def serve_torch() -> None:
+    """Let torch's own code have pinned memory too.
+
+    That puts Python into each `empty` of torch, so it is done when it is needed.
+    """
+    if _served:
+        return
+    library = torch.library.Library("aten", "IMPL")
+    for name in ("empty.memory_format", "empty_strided"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            library.impl(name, _serving(name), "BackendSelect", with_keyset=True)
+    _served.append(library)
+
+
+def _serving(name: str) -> Callable[..., Any]:
+    original = torch.library.get_kernel(f"aten::{name}", "BackendSelect").call_boxed
+
+    def kernel(keys: Any, *sizes: Any, pin_memory: Any = None, **options: Any) -> Any:
+        made = original(keys, *sizes, pin_memory=None, **options)
+        return marked(made) if pin_memory and made.is_cpu else made
+
+    return kernel

@@ -8,6 +8,8 @@ makes the same numbers as on the host alone, so that its losses can be compared.
 from __future__ import annotations
 
 import contextlib
+import struct
+import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -16,7 +18,7 @@ import torch
 from . import devices
 
 _C = torch._C
-_own: dict[int, Any] = {}
+_own: dict[int, _Own] = {}
 #: The generators of the device by the address of the C++ object: that is what comes back from it.
 _known: set[int] = set()
 
@@ -64,14 +66,53 @@ def is_own(generator: Any) -> bool:
     return generator._cdata in _known
 
 
-def of(index: int) -> Any:
-    """The default generator of a device."""
-    return _own.get(index, torch.default_generator)
+class _Own:
+    """The generator of a device that draws apart from the host: a seed and an offset.
+
+    A draw starts from both, and moves the offset on; so the state has 16 bytes, as that of an
+    accelerator has, and DTensor can count in it.
+    """
+
+    __slots__ = ("offset", "seed", "state")
+
+    def __init__(self, seed: int) -> None:
+        self.seed, self.offset = seed, 0
+        #: A state of the host's kind that the program has set; then offsets do not count.
+        self.state: Any = None
+
+    def start(self) -> None:
+        """Let the host's generator draw for this one."""
+        if self.state is not None:
+            torch.default_generator.set_state(self.state)
+        else:
+            mixed = (self.seed + self.offset * _GOLDEN) & _MASK if self.offset else self.seed
+            torch.default_generator.manual_seed(mixed)
+
+    def stop(self) -> None:
+        """Move on after a draw."""
+        if self.state is not None:
+            self.state = torch.default_generator.get_state()
+        else:
+            self.offset += _STRIDE
+
+    def packed(self) -> Any:
+        """The state, a host tensor of bytes."""
+        if self.state is not None:
+            return self.state.clone()
+        return torch.tensor(list(_STATE.pack(self.seed & _WORD, self.offset)), dtype=torch.uint8)
 
 
-def _apart(index: int) -> Any:
+_STATE = struct.Struct("<Qq")
+_WORD, _MASK, _GOLDEN = (1 << 64) - 1, (1 << 63) - 1, 0x9E3779B97F4A7C15
+#: How far a draw moves the offset: DTensor wants multiples of four.
+_STRIDE = 4
+#: It counts in the state, so that it needs one with an offset.
+_COUNTING = "torch.distributed.tensor._random"
+
+
+def _apart(index: int) -> _Own:
     if index not in _own:
-        _own[index] = Generator(torch.device(devices.NAME, index))
+        _own[index] = _Own(torch.default_generator.initial_seed())
     return _own[index]
 
 
@@ -82,39 +123,52 @@ def join() -> None:
 
 def manual_seed(seed: int) -> None:
     """Seed the current device."""
-    _apart(devices.current()).manual_seed(int(seed))
+    _own[devices.current()] = _Own(int(seed))
 
 
 def manual_seed_all(seed: int) -> None:
     """Seed all devices."""
     for index in range(devices.COUNT):
-        _apart(index).manual_seed(int(seed))
+        _own[index] = _Own(int(seed))
 
 
 def seed() -> None:
     """Seed the current device with a random number."""
-    _apart(devices.current()).seed()
+    manual_seed(_Host().seed())
 
 
 def seed_all() -> None:
     """Seed all devices with one random number."""
-    manual_seed_all(_apart(devices.current()).seed())
+    manual_seed_all(_Host().seed())
 
 
 def initial_seed() -> int:
     """The seed of the current device."""
-    found: int = of(devices.current()).initial_seed()
+    own = _own.get(devices.current())
+    found: int = own.seed if own is not None else torch.default_generator.initial_seed()
     return found
 
 
 def get_rng_state(device: Any = None) -> Any:
-    """The state of a device's generator, a host tensor."""
-    return of(devices.index_of(device)).get_state()
+    """The state of a device's generator, a host tensor of bytes."""
+    index = devices.index_of(device)
+    if sys._getframe(1).f_globals.get("__name__") == _COUNTING:
+        _apart(index)
+    own = _own.get(index)
+    return own.packed() if own is not None else torch.default_generator.get_state()
 
 
 def set_rng_state(new_state: Any, device: Any = None) -> None:
     """Set the state of a device's generator."""
-    of(devices.index_of(device)).set_state(new_state)
+    index = devices.index_of(device)
+    if new_state.numel() == _STATE.size:
+        seed, offset = _STATE.unpack(bytes(new_state.tolist()))
+        _own[index] = own = _Own(seed)
+        own.offset = offset
+    elif index in _own:
+        _own[index].state = new_state.clone()
+    else:
+        torch.default_generator.set_state(new_state)
 
 
 def get_rng_state_all() -> list[Any]:
@@ -136,11 +190,11 @@ def drawing(index: int) -> Iterator[None]:
         yield
         return
     host = torch.default_generator.get_state()
-    torch.default_generator.set_state(own.get_state())
+    own.start()
     try:
         yield
     finally:
-        own.set_state(torch.default_generator.get_state())
+        own.stop()
         torch.default_generator.set_state(host)
 
 

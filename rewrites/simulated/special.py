@@ -405,6 +405,38 @@ def _addbmm_(x: Any, *args: Any, **kwargs: Any) -> Any:
     return x.copy_(made) if made.shape == x.shape else x.set_(made)
 
 
+def _histc(x: Any, bins: int = 100, min: Any = 0, max: Any = 0) -> Any:
+    """The host counts floating numbers only."""
+    if x.is_floating_point():
+        return torch.histc(x, bins, min, max)
+    return torch.histc(x.double(), bins, min, max).to(x.dtype)
+
+
+_LOW = (torch.float16, torch.bfloat16)
+#: Operators that the host does not have in half precision, and accelerators have.
+_WIDER = (
+    "avg_pool3d avg_pool3d_backward multi_margin_loss multi_margin_loss_backward "
+    "multilabel_margin_loss_forward multilabel_margin_loss_backward polygamma"
+).split()
+
+
+def _wider(name: str) -> Callable[..., Any]:
+    """The operator in float32 if its arguments are of half precision."""
+    op = getattr(_aten, name).default
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        low = [a.dtype for a in args if isinstance(a, _Tensor) and a.dtype in _LOW]
+        if not low:
+            return op(*args, **kwargs)
+        wide = [a.float() if isinstance(a, _Tensor) and a.dtype in _LOW else a for a in args]
+        made = op(*wide, **kwargs)
+        outs = made if isinstance(made, tuple) else (made,)
+        outs = tuple(o.to(low[0]) if o.is_floating_point() else o for o in outs)
+        return outs if isinstance(made, tuple) else outs[0]
+
+    return call
+
+
 def _sparse_mm_reduce(x: Any, other: Any, reduce: str) -> Any:
     """The host leaves out what the backward pass needs if no argument requires gradients."""
     with torch.enable_grad():
@@ -414,6 +446,8 @@ def _sparse_mm_reduce(x: Any, other: Any, reduce: str) -> Any:
 HOST_CALLS.update(
     {
         "_sparse_mm_reduce_impl": _sparse_mm_reduce,
+        "histc": _histc,
+        **{name: _wider(name) for name in _WIDER},
         "addbmm_": _addbmm_,
         "_thnn_fused_lstm_cell": _lstm_cell,
         "_thnn_fused_lstm_cell_backward_impl": _lstm_cell_backward,
