@@ -30,7 +30,13 @@ if sys.platform != "linux":
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "rehearse"
 DEVICES = ("npu", "other")
 PATTERNS = sorted(p.stem for p in (FIXTURES / "patterns").glob("*.py"))
-CHECKS = re.findall(r"@check\ndef (\w+)", (FIXTURES / "device_checks.py").read_text())
+CHECKS = [
+    (file, name)
+    for file in ("device_checks", "library_checks")
+    for name in re.findall(r"@check\ndef (\w+)", (FIXTURES / f"{file}.py").read_text())
+]
+#: Operators of torch's own tests that are compared; `op_sweep.py` alone compares all.
+SWEPT = 40
 #: Scripts that go on without CUDA: they end well, and only the verdict tells.
 SILENT = {"cnn_batchnorm", "gan", "vae"}
 LIMIT = 400.0
@@ -58,15 +64,48 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @functools.cache
-def _checks(folder: Path, device: str) -> dict[str, str]:
-    _, said = simulated(folder, [str(FIXTURES / "device_checks.py")], device)
+def _checks(folder: Path, device: str, file: str) -> dict[str, str]:
+    _, said = simulated(folder, [str(FIXTURES / f"{file}.py")], device)
     return answers(said)
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("name", CHECKS)
-def test_the_device(folder: Path, device: str, name: str) -> None:
-    assert not _checks(folder, device)[name]
+@pytest.mark.parametrize(("file", "name"), CHECKS)
+def test_the_device(folder: Path, device: str, file: str, name: str) -> None:
+    assert not _checks(folder, device, file)[name]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "complex64"])
+def test_operators_give_the_numbers_of_the_host(folder: Path, dtype: str) -> None:
+    words = [str(FIXTURES / "op_sweep.py"), "--every", str(SWEPT), "--dtype", dtype]
+    _, said = simulated(folder, words, "npu")
+    found = answers(said)
+    assert found["different"] == {}
+    assert found["counts"]["same"] > 30
+
+
+@functools.cache
+def _assumptions(folder: Path, device: str) -> dict[str, dict[str, str]]:
+    _, said = simulated(folder, [str(FIXTURES / "assumptions.py")], device)
+    return answers(said)
+
+
+ASSUMPTIONS = {
+    kind: re.findall(rf"@{kind}\ndef (\w+)", (FIXTURES / "assumptions.py").read_text())
+    for kind in ("named", "free")
+}
+
+
+@pytest.mark.parametrize("name", ASSUMPTIONS["named"])
+def test_what_names_the_npu_fails_on_another_device(folder: Path, name: str) -> None:
+    assert not _assumptions(folder, "npu")["named"][name]
+    assert _assumptions(folder, "other")["named"][name]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("name", ASSUMPTIONS["free"])
+def test_what_names_no_device_runs_on_each(folder: Path, device: str, name: str) -> None:
+    assert not _assumptions(folder, device)["free"][name]
 
 
 # Training patterns ------------------------------------------------------------------------------
@@ -211,6 +250,14 @@ LINES = {
         "import torch\nx = torch.ones(256).to('npu')\ny = x.to('npu:1')\ny.cpu()\ny.sum().item()\ny.copy_(torch.ones(256))\n",
         2,
     ),
+    "backward": (
+        "import torch\nimport torch.nn.functional as F\n\n\ndef loss(x):\n    return F.fractional_max_pool2d(x, 2, output_size=2).sum()\n\n\nx = torch.ones(1, 1, 4, 4, device='npu', requires_grad=True)\nfound = loss(x)\nfound.backward()\n",
+        11,
+    ),
+    "compiled": (
+        "import torch\n\n\n@torch.compile\ndef twice(x):\n    return x * 2\n\n\nprint(twice(torch.ones(2, device='npu')))\n",
+        9,
+    ),
     "missing": ("import torch_npu\n\ntorch_npu.npu.nothing_like_it()\n", 3),
     "hang": ("import time\nimport torch\ntorch.ones(1, device='npu')\ntime.sleep(99)\n", 4),
     "spawn": (
@@ -238,6 +285,19 @@ def test_a_fallback_raises_if_strict(folder: Path) -> None:
     assert found.verdict is Verdict.FAILED
     assert found.failures[0].place == place
     assert found.failures[0].type == "NotImplementedError"
+
+
+def test_a_fallback_of_a_backward_pass_is_at_the_line_that_asks_for_it(folder: Path) -> None:
+    found, place = verdict_on(folder, "backward")
+    backward = [f for f in found.fallbacks if "backward" in f.what]
+    assert [f.place for f in backward] == [place], found.fallbacks
+    assert "FractionalMaxPool2DBackward0" in backward[0].detail if backward[0].detail else True
+
+
+def test_a_compiler_that_is_not_there_is_remarked(folder: Path) -> None:
+    found, place = verdict_on(folder, "compiled")
+    assert found.verdict is Verdict.RAN
+    assert any(n.place == place and "'inductor'" in n.what for n in found.notes), found.notes
 
 
 def test_copies_are_counted_by_line_and_direction(folder: Path) -> None:
