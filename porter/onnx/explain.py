@@ -1,6 +1,7 @@
 """From the message of an exporter, a checker or a runtime to what it means and what to do.
 
-The messages are those of torch 2.13, onnx 1.23 and ONNX Runtime 1.32; each was seen on a model.
+The messages are those of torch 2.13, onnx 1.23 and ONNX Runtime 1.32; each was seen on a model,
+but "multiple-size" and "equal-sizes" were not.
 """
 
 from __future__ import annotations
