@@ -258,6 +258,10 @@ LINES = {
         "import torch\n\n\n@torch.compile\ndef twice(x):\n    return x * 2\n\n\nprint(twice(torch.ones(2, device='npu')))\n",
         9,
     ),
+    "replicas": (
+        "import torch\nfrom torch import nn\n\nmodel = nn.DataParallel(nn.Linear(2, 2).npu(), device_ids=[0, 1])\nmodel(torch.ones(4, 2, device='npu')).sum().backward()\n",
+        5,
+    ),
     "missing": ("import torch_npu\n\ntorch_npu.npu.nothing_like_it()\n", 3),
     "hang": ("import time\nimport torch\ntorch.ones(1, device='npu')\ntime.sleep(99)\n", 4),
     "spawn": (
@@ -345,6 +349,7 @@ def test_cuda_fails_with_the_users_line_and_the_rule(folder: Path) -> None:
         ("scaler", "autocast('cuda') without effect"),
         ("training on the host", "the optimiser steps parameters on the host only"),
         ("caught", "torch.cuda failed"),
+        ("replicas", "DataParallel over several devices"),
     ],
 )
 def test_ending_well_on_the_host_is_not_proof(folder: Path, case: str, said: str) -> None:

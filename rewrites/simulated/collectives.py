@@ -187,6 +187,13 @@ def _group_type(dist: Any) -> Any:
         def _device_types(self) -> list[torch.device]:
             return [torch.device(_NAME), *([torch.device("cpu")] if self.host_too else [])]
 
+        supports_coalescing = False
+
+        def _get_backend(self, device: Any) -> Any:
+            if torch.device(device).type != _NAME and not self.host_too:
+                raise RuntimeError(f"No backend type associated with device type {device}")
+            return self
+
         def _set_group_name(self, name: str) -> None:
             self._name = name
 

@@ -1,7 +1,9 @@
 """What torch.nn.DataParallel calls in torch._C, where a build without CUDA has nothing.
 
 The device's real package puts the same functions there (Ascend/pytorch,
-torch_npu/csrc/npu/DataParallelComm.cpp); another device has none, and DataParallel fails on it.
+torch_npu/csrc/npu/DataParallelComm.cpp); another device has none, and DataParallel fails on it. But
+Ascend's list of APIs says that DataParallel is not supported (docs/zh/api/native_api, torch-nn.md),
+so a program that uses several devices with it is not proved to run.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from typing import Any
 import torch
 
 from . import devices
+from .record import RECORD, site
 
 _C = torch._C
 Tensors = Sequence[Any]
@@ -21,6 +24,16 @@ def _place(index: int) -> torch.device:
     if index < 0:
         raise RuntimeError(f"Expected non-negative device index, but got {index}")
     return torch.device(devices.NAME, devices.check(index))
+
+
+def _doubt(indices: Sequence[int]) -> None:
+    if len(indices) > 1:
+        RECORD.note(
+            "torch.nn.DataParallel over several devices: torch_npu has its functions, but Ascend's "
+            "list of APIs says that it is not supported",
+            site(),
+            doubt=True,
+        )
 
 
 def _on_device(tensors: Tensors, what: str) -> None:
@@ -54,6 +67,7 @@ def broadcast_coalesced(
     tensors: Tensors, devices: Sequence[int], buffer_size: int
 ) -> list[list[Any]]:
     """Copies of tensors on all devices, by device."""
+    _doubt(devices)
     if any(t.get_device() != devices[0] for t in tensors):
         raise RuntimeError(f"All tensors must be on devices[0]: {devices[0]}")
     copies = [[t.detach().to(_place(i)) for t in tensors] for i in devices[1:]]
@@ -64,6 +78,7 @@ def scatter(
     tensor: Any, devices: Sequence[int], chunk_sizes: Any, dim: int, streams: Any
 ) -> list[Any]:
     """Cut a tensor into pieces for the devices."""
+    _doubt(devices)
     if not devices:
         raise RuntimeError("Expected at least one device to scatter to")
     if chunk_sizes is not None and len(chunk_sizes) != len(devices):

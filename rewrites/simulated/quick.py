@@ -70,6 +70,8 @@ def _new(plan: Plan) -> Callable[..., Any] | None:
         return _of_one(plan)
     if plan.makes_tensor and plan.places == (0, 1):
         return _of_two(plan)
+    if plan.makes_tensor and plan.places == (0, 1, 2):
+        return _of_three(plan)
     return _of_many(plan) if plan.places else None
 
 
@@ -119,6 +121,35 @@ def _of_two(plan: Plan) -> Callable[..., Any]:
         if other is None:
             other = unwrap(second)
         return fresh(call(host, other, *rest, **kwargs), index)
+
+    return kernel
+
+
+def _of_three(plan: Plan) -> Callable[..., Any]:
+    call, cell, draws = plan.call, plan.cell, plan.random
+
+    def kernel(first: Any, second: Any = None, third: Any = None, *rest: Any, **kwargs: Any) -> Any:
+        if (
+            isinstance(first, _Tensor)
+            and isinstance(second, _Tensor)
+            and isinstance(third, _Tensor)
+            and not _casts
+            and not (draws and _apart)
+        ):
+            index = first.get_device()
+            if index >= 0 and second.get_device() == index == third.get_device():
+                cell[0] = n = cell[0] + 1
+                if n % FLUSH_OPERATORS == 1:
+                    count(plan, n)
+                a, b, c = first._porter_host, second._porter_host, third._porter_host
+                if a is None:
+                    a = unwrap(first)
+                if b is None:
+                    b = unwrap(second)
+                if c is None:
+                    c = unwrap(third)
+                return fresh(call(a, b, c, *rest, **kwargs), index)
+        return run(plan, (first, second, third, *rest), kwargs)
 
     return kernel
 

@@ -23,7 +23,8 @@ import torch
 _C = torch._C
 _to_dlpack = _C._to_dlpack
 _from_dlpack = _C._from_dlpack
-_int64 = ctypes.c_int64.from_address
+#: All memory as words of eight bytes: an index costs a third of a ctypes object.
+_words = (ctypes.c_int64 * (1 << 59)).from_address(0)
 #: Where a PyCapsule keeps its pointer: after the reference count and the type.
 _CAPSULE_POINTER = 2 * ctypes.sizeof(ctypes.c_void_p)
 #: Where a DLTensor keeps its device, after the pointer to the data (dlpack.h, DLTensor).
@@ -102,8 +103,8 @@ def prepare(count: int, memory: int) -> None:
     capsule = _to_dlpack(torch.empty(1))
     address = pointer(capsule, b"dltensor")
     if (
-        _int64(id(capsule) + _CAPSULE_POINTER).value != address
-        or _int64(address + _DEVICE).value != _HOST
+        _words[(id(capsule) + _CAPSULE_POINTER) >> 3] != address
+        or _words[(address + _DEVICE) >> 3] != _HOST
     ):
         raise RuntimeError("this Python or torch has another layout of DLPack capsules")
 
@@ -111,7 +112,7 @@ def prepare(count: int, memory: int) -> None:
 def share(tensor: Any, index: int) -> Any:
     """A tensor of device `index` over the memory of a host tensor; not counted as memory."""
     capsule = _to_dlpack(tensor)
-    _int64(_int64(id(capsule) + _CAPSULE_POINTER).value + _DEVICE).value = _EXTENSION | index << 32
+    _words[_words[(id(capsule) + _CAPSULE_POINTER) >> 3] + _DEVICE >> 3] = _EXTENSION | index << 32
     return _from_dlpack(capsule)
 
 
@@ -142,7 +143,7 @@ def fresh(tensor: Any, index: int) -> Any:
         memory.grow(index, size)
     tensor._porter_block = _Block((memory, size))
     capsule = _to_dlpack(tensor)
-    _int64(_int64(id(capsule) + _CAPSULE_POINTER).value + _DEVICE).value = _EXTENSION | index << 32
+    _words[_words[(id(capsule) + _CAPSULE_POINTER) >> 3] + _DEVICE >> 3] = _EXTENSION | index << 32
     made = _from_dlpack(capsule)
     made._porter_host = tensor
     return made
@@ -207,7 +208,7 @@ def install() -> None:
 
 def _alias(tensor: Any) -> Any:
     capsule = _to_dlpack(tensor)
-    _int64(_int64(id(capsule) + _CAPSULE_POINTER).value + _DEVICE).value = _HOST
+    _words[_words[(id(capsule) + _CAPSULE_POINTER) >> 3] + _DEVICE >> 3] = _HOST
     # The bits of lazy conjugates and negatives do not travel.
     if tensor.is_conj():
         return _lazily(tensor, _from_dlpack(capsule).conj())
