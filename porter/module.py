@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from porter.scope import Binding, Collector, Scope
 from porter.syntax import LineIndex, exact_span, parse
+
+T = TypeVar("T")
 
 #: How many aliases of aliases are followed (`a = torch.cuda; b = a; ...`).
 MAX_ALIASES = 8
@@ -83,9 +85,16 @@ class Module:
         self.imports = walk.imports
         self.names = walk.names
         #: What rules work out once for a file.
-        self.memo: dict[str, Any] = {}
+        self.memo: dict[Hashable, Any] = {}
         self._resolved: dict[int, Resolved | None] = {}
         self._bindings: dict[tuple[int, str], Resolved | None] = {}
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What `make` returns, worked out at the first call for this file and key."""
+        if key not in self.memo:
+            self.memo[key] = make()
+        found: T = self.memo[key]
+        return found
 
     # Positions ------------------------------------------------------------------------------
 

@@ -66,9 +66,7 @@ def _owner(module: Module, offset: int, level: str) -> ast.AST:
     """The function whose body holds `offset`, or the module."""
     if level == "module":
         return module.tree
-    if "bodies" not in module.memo:
-        module.memo["bodies"] = _Bodies.of(module)
-    bodies: _Bodies = module.memo["bodies"]
+    bodies = module.once("bodies", lambda: _Bodies.of(module))
     return bodies.around(offset) or module.tree
 
 

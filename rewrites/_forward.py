@@ -283,10 +283,7 @@ def _mentions(test: ast.AST, words: frozenset[str]) -> bool:
 
 def forwards(module: Module) -> tuple[Forward, ...]:
     """The functions of a file that run in forward passes."""
-    if "forwards" not in module.memo:
-        module.memo["forwards"] = tuple(_forwards(module))
-    found: tuple[Forward, ...] = module.memo["forwards"]
-    return found
+    return module.once("forwards", lambda: tuple(_forwards(module)))
 
 
 def _forwards(module: Module) -> Iterator[Forward]:

@@ -26,7 +26,6 @@ COUNTS = frozenset(
     {"torch.cuda.device_count", "torch.npu.device_count", "torch.accelerator.device_count"}
 )
 ACCELERATOR = "accelerate.accelerator.Accelerator"
-DEVICE_STRING = re.compile(r"cuda(:\d+)?\Z")
 DEVICE_NAME = re.compile(
     r"(^|_)(device|dev|devices|device_type|device_name|device_str)(_?\d*)$", re.I
 )
@@ -361,15 +360,15 @@ def device_in_scope(site: Site) -> DeviceValue | None:
 
 def _devices(module: Module, scope: Scope) -> list[tuple[str, Binding, str]]:
     """The variables of a scope that hold a device, each with what kind of value it is."""
-    known: dict[int, list[tuple[str, Binding, str]]] = module.memo.setdefault("devices", {})
-    if id(scope) not in known:
-        known[id(scope)] = [
+    return module.once(
+        ("devices", id(scope)),
+        lambda: [
             (name, bindings[0], kind)
             for name, bindings in scope.bindings.items()
             if DEVICE_NAME.search(name) and len(bindings) == 1 and bindings[0].kind == "assign"
             if (kind := classify(bindings[0].value, module))
-        ]
-    return known[id(scope)]
+        ],
+    )
 
 
 def _reaches(binding: Binding, owner: Scope, site: Site) -> bool:
@@ -410,14 +409,14 @@ def _helper(site: Site) -> DeviceValue | None:
 
 def _helpers(module: Module, scope: Scope) -> list[tuple[str, Binding]]:
     """The names of a scope that may lead to a device: results of calls, and functions."""
-    known: dict[int, list[tuple[str, Binding]]] = module.memo.setdefault("ways to a device", {})
-    if id(scope) not in known:
-        known[id(scope)] = [
+    return module.once(
+        ("ways to a device", id(scope)),
+        lambda: [
             (name, bindings[0])
             for name, bindings in scope.bindings.items()
             if len(bindings) == 1 and _may_lead_to_device(module, name, bindings[0])
-        ]
-    return known[id(scope)]
+        ],
+    )
 
 
 def _may_lead_to_device(module: Module, name: str, binding: Binding) -> bool:
@@ -428,18 +427,17 @@ def _may_lead_to_device(module: Module, name: str, binding: Binding) -> bool:
 
 
 def _helper_value(site: Site, name: str, binding: Binding, owner: Scope) -> DeviceValue | None:
-    value = binding.value
-    if isinstance(value, ast.Call) and binding.kind == "assign":
-        known = site.module.name_of(value.func) in ("accelerate.Accelerator", ACCELERATOR)
+    """The device that such a name leads to (see `_may_lead_to_device`), if it surely does here."""
+    value, function = binding.value, binding.node
+    if isinstance(value, ast.Call):
         # Accelerator(cpu=True) has another device than the accelerator's.
         plain = not any(k.arg in ("cpu", None) for k in value.keywords)
-        if known and plain and _reaches(binding, owner, site):
+        if plain and _reaches(binding, owner, site):
             return DeviceValue(f"{name}.device", "device")
         return None
-    function = binding.node
-    if not isinstance(function, ast.FunctionDef) or not DEVICE_NAME.search(name):
+    if not isinstance(function, ast.FunctionDef) or owner.kind != "module":
         return None
-    if owner.kind != "module" or _parameters(function.args) or _within(function, site.node):
+    if _parameters(function.args) or _within(function, site.node):
         return None
     kind = _kind_of_returns(function, site.module, 0)
     return DeviceValue(f"{name}()", kind) if kind else None

@@ -170,17 +170,16 @@ def parts_of(module: Module, value: Any, depth: int = 0) -> ast.expr | None:
 
 def imports_torch(module: Module) -> bool:
     """Whether a file imports torch or something of it."""
-    found: bool | None = module.memo.get("imports torch")
-    if found is None:
-        found = any(
+    return module.once(
+        "imports torch",
+        lambda: any(
             module.absolute(b.target).partition(".")[0] == "torch"
             for scope in module.root.descendants()
             for bindings in scope.bindings.values()
             for b in bindings
             if b.kind == "import"
-        )
-        module.memo["imports torch"] = found
-    return found
+        ),
+    )
 
 
 # Parameters -------------------------------------------------------------------------------------

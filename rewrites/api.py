@@ -20,8 +20,6 @@ from .device import NAME_TAKEN, npu_import
 EXPORTED = ("torch.cuda", "torch.backends.cuda", "torch.backends.cudnn")
 MARKERS = ("cudnn",)
 
-NO_PARAMETERS = ("*args", "**kwargs")
-
 
 @rule(
     "POR201",
@@ -563,7 +561,6 @@ def _keyword_edits(site: Site, known: Row, parameters: tuple[str, ...]) -> tuple
 
 
 __all__ = [
-    "NO_PARAMETERS",
     "Safety",
     "cuda_api",
     "cuda_backend_switch",

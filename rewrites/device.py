@@ -452,13 +452,7 @@ def _own_method(site: Site) -> str:
             return "self"
         if isinstance(receiver, ast.Call) and module.segment(receiver.func) == "super":
             return ""
-    if "moves" not in module.memo:
-        module.memo["moves"] = [
-            s.node
-            for s in module.root.descendants()
-            if s.kind == "class" and _defines(s.node, "cuda")
-        ]
-    classes: list[ast.AST] = module.memo["moves"]
+    classes = module.once("moves", lambda: _with_own_move(module))
     for node in classes:
         if _instance_of(module, receiver, node):
             return "self"
@@ -467,6 +461,12 @@ def _own_method(site: Site) -> str:
     known = [getattr(c, "name", "") for c in classes]
     known += list(module.facts.methods.get("cuda", ()))
     return known[0] if known else ""
+
+
+def _with_own_move(module: Module) -> list[ast.AST]:
+    """The classes of the file that define `cuda`."""
+    scopes = module.root.descendants()
+    return [s.node for s in scopes if s.kind == "class" and _defines(s.node, "cuda")]
 
 
 def _defines(node: Any, method: str) -> bool:

@@ -140,11 +140,10 @@ def _others_around(site: Site, everything: bool) -> set[str]:
 
 
 def _file_words(module: Module) -> set[str]:
-    found: set[str] | None = module.memo.get("words")
-    if found is None:
-        names = (*module.names, *module.attributes)
-        found = module.memo["words"] = {w for n in names for w in n.lower().split("_")}
-    return found
+    return module.once(
+        "words",
+        lambda: {w for n in (*module.names, *module.attributes) for w in n.lower().split("_")},
+    )
 
 
 def _is_text(node: ast.AST) -> bool:
