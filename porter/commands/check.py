@@ -102,18 +102,18 @@ def check(
 
     request = running.request(
         paths,
-        stdin_filename,
-        target,
-        min_torch,
-        torch_npu,
-        hardware,
-        unsafe,
-        select,
-        ignore,
-        exclude,
-        jobs,
-        no_cache,
-        force_exclude,
+        stdin_filename=stdin_filename,
+        target=target,
+        min_torch=min_torch,
+        torch_npu=torch_npu,
+        hardware=hardware,
+        unsafe=unsafe,
+        select=select,
+        ignore=ignore,
+        exclude=exclude,
+        jobs=jobs,
+        no_cache=no_cache,
+        force_exclude=force_exclude,
     )
     if write_baseline is not None and (baseline or changed or diff_only or request.stdin):
         raise Mistake("--write-baseline accepts the findings of whole files, and of all of them")

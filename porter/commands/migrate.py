@@ -154,18 +154,18 @@ def migrate(
         raise Mistake("--diff and --output exclude each other")
     request = running.request(
         paths,
-        stdin_filename,
-        target,
-        min_torch,
-        torch_npu,
-        hardware,
-        unsafe,
-        select,
-        ignore,
-        exclude,
-        jobs,
-        no_cache,
-        force_exclude,
+        stdin_filename=stdin_filename,
+        target=target,
+        min_torch=min_torch,
+        torch_npu=torch_npu,
+        hardware=hardware,
+        unsafe=unsafe,
+        select=select,
+        ignore=ignore,
+        exclude=exclude,
+        jobs=jobs,
+        no_cache=no_cache,
+        force_exclude=force_exclude,
     )
     if output is not None and request.stdin is not None:
         raise Mistake("--output needs files, not standard input")

@@ -210,20 +210,7 @@ def _needed(python: str) -> None:
 
 
 def _migration(tree: Path, target: str | None, quiet: bool) -> Run:
-    request = running.request(
-        paths=[tree],
-        stdin_filename="stdin.py",
-        target=target,
-        min_torch=None,
-        torch_npu=None,
-        hardware=None,
-        unsafe=None,
-        select=None,
-        ignore=None,
-        exclude=None,
-        jobs="auto",
-    )
-    return running.run(request, quiet)
+    return running.run(running.request([tree], target=target), quiet)
 
 
 def _bytes(text: str) -> int:

@@ -39,20 +39,25 @@ def stoppable() -> Iterator[None]:
 
 def request(
     paths: list[Path],
-    stdin_filename: str,
-    target: str | None,
-    min_torch: str | None,
-    torch_npu: str | None,
-    hardware: str | None,
-    unsafe: bool | None,
-    select: list[str] | None,
-    ignore: list[str] | None,
-    exclude: list[str] | None,
-    jobs: str,
+    *,
+    stdin_filename: str = "stdin.py",
+    target: str | None = None,
+    min_torch: str | None = None,
+    torch_npu: str | None = None,
+    hardware: str | None = None,
+    unsafe: bool | None = None,
+    select: list[str] | None = None,
+    ignore: list[str] | None = None,
+    exclude: list[str] | None = None,
+    jobs: str = "auto",
     no_cache: bool = False,
     force_exclude: bool | None = None,
 ) -> Request:
-    """What to run: the configuration, and what the command line says instead."""
+    """What to run: the configuration, and what the command line says instead.
+
+    Raises:
+        Mistake: the options do not fit each other, or a path does not exist.
+    """
     from dataclasses import replace
 
     from porter import config
