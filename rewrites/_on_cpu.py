@@ -185,7 +185,7 @@ def _mode(state: State) -> Any:
     from torch.overrides import TorchFunctionMode
 
     torch: Any = state.torch
-    is_there = {torch.Tensor.is_cuda.__get__, getattr(torch.Tensor, "is_npu", None)}
+    is_there = {torch.Tensor.is_cuda.__get__}
     moves = {torch.Tensor.cuda: "cuda", getattr(torch.Tensor, "npu", None): "npu"}
     pinned = {torch.Tensor.pin_memory}
     get_device = {torch.Tensor.get_device, torch.get_device}
@@ -201,6 +201,7 @@ def _mode(state: State) -> Any:
                 state.note(f".{moves[function]}()")
                 return arguments[0]
             if function in is_there:
+                state.note(".is_cuda")
                 return True
             if function in pinned:
                 return arguments[0]
@@ -249,6 +250,7 @@ def _replace_functions(state: State) -> None:
     torch: Any = state.torch
     for name in (*DEVICES, "pin_memory"):
         state.replace(torch.Tensor, name, _moved(state, name))
+    state.replace(torch.Tensor, "is_cuda", _there(state, "is_cuda", torch.Tensor.is_cuda))
     for owner, names in ((torch, _FACTORIES), (torch.Tensor, _METHODS)):
         for name in names:
             if hasattr(owner, name):
@@ -321,8 +323,20 @@ def _replace_module(state: State, name: str) -> None:
         if f"torch_{name}" not in sys.modules:
             _package(state, f"torch_{name}", name, module)
         state.replace(torch.Tensor, name, _moved(state, name))
-        state.replace(torch.Tensor, f"is_{name}", property(lambda self: True))
+        state.replace(torch.Tensor, f"is_{name}", _there(state, f"is_{name}"))
     state.replace(torch.nn.Module, name, _moved(state, name))
+
+
+def _there(state: State, name: str, real: Any = None) -> property:
+    """Tells the user's code that a tensor is on the device, and others what torch would."""
+
+    def there(self: Any) -> bool:
+        if not _of_user(state):
+            return bool(real.__get__(self)) if real is not None else False
+        state.note(f".{name}")
+        return True
+
+    return property(there)
 
 
 def _package(state: State, name: str, device: str, module: Any) -> None:

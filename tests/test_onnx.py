@@ -284,8 +284,11 @@ assert not torch.cuda.is_available() and not hasattr(torch, "npu")
 assert "torch_npu" not in sys.modules
 state = importlib.import_module("porter.rewrites._on_cpu").install()
 state.lighten(used=True)
-assert torch.zeros(2, device="cuda").cuda().to("npu").device.type == "cpu"
+x = torch.zeros(2, device="cuda").cuda().to("npu")
+assert x.device.type == "cpu" and x.is_cuda and x.is_npu
+assert {".is_cuda", ".is_npu"} <= set(state.used)
 state.undo()
+assert not torch.zeros(2).is_cuda and not hasattr(torch.zeros(2), "is_npu")
 try:
     torch.zeros(2).cuda()
 except AssertionError:

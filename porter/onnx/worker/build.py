@@ -145,8 +145,8 @@ def _check_origin(spec: Mapping[str, Any], record: Record, other: str) -> None:
     if other:
         top, own = os.path.realpath(other) + os.sep, f"{record.root}{os.sep}"
         for module in list(sys.modules.values()):
-            file = getattr(module, "__file__", None)
-            loaded = os.path.realpath(file) if isinstance(file, str) else ""
+            place = getattr(module, "__file__", None)
+            loaded = os.path.realpath(place) if isinstance(place, str) else ""
             # One version may lie in a folder of the other.
             if loaded.startswith(top) and not (own.startswith(top) and loaded.startswith(own)):
                 raise Stop(
