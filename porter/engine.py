@@ -319,6 +319,7 @@ def settle_guards(findings: list[Finding], module: Module, unsafe: bool) -> list
     result = list(findings)
     order = sorted(range(len(findings)), key=lambda i: findings[i].start)
     starts = [findings[i].start for i in order]
+    _hold_arguments(result, order, starts, unsafe)
     for position, guard in enumerate(findings):
         if not _applies(guard, unsafe):
             continue
@@ -342,6 +343,20 @@ def settle_guards(findings: list[Finding], module: Module, unsafe: bool) -> list
                 # A value is needed on every device; whether the other one serves is a question.
                 result[i] = replace(found, category=Category.POTENTIAL)
     return result
+
+
+def _hold_arguments(
+    findings: list[Finding], order: list[int], starts: list[int], unsafe: bool
+) -> None:
+    """Leave the arguments of a call alone that stays: the other device's would not fit it."""
+    for call in tuple(findings):
+        stays = call.category is not Category.INFORMATION and not _applies(call, unsafe)
+        if call.holds is None or not stays:
+            continue
+        low, high = call.holds
+        for i in order[bisect_left(starts, low) : bisect_left(starts, high)]:
+            if findings[i].rewrites:
+                findings[i] = _left_alone(findings[i], "an argument of a call that stays as it is")
 
 
 def _has_gap(findings: list[Finding], span: tuple[int, int]) -> bool:

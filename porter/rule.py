@@ -123,6 +123,7 @@ class Finding:
         guards: the span that runs only if this site's condition holds.
         shields: the rest of the condition that is evaluated only if this part of it holds.
         symbol: the resolved name behind the site, for reports; may be empty.
+        holds: the span that must stay as it is as long as the site does: the arguments of a call.
     """
 
     start: int
@@ -139,6 +140,7 @@ class Finding:
     shields: tuple[int, int] | None = None
     symbol: str = ""
     rule: str = ""
+    holds: tuple[int, int] | None = None
 
     @property
     def rewrites(self) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from porter.rule import Category, Edit, Finding, Safety, change, keep, rule
@@ -121,6 +122,11 @@ def cuda_is_available(site: Site, target: Target) -> Iterator[Finding]:
         ),
         keep("import torch\nmajor, minor = torch.cuda.get_device_capability()\n", finding=True),
         keep("import torch\ntorch.cuda.cudart().cudaProfilerStart()\n", finding=True),
+        keep(
+            "import torch\n\ndef f():\n    if not torch.cuda.is_available():\n        return 0\n"
+            "    made = torch.cuda.get_device_properties(torch.device('cuda'))\n    return made.major\n",
+            note="a call that stays keeps its arguments, and the check that leads to it",
+        ),
         keep("import torch\ntorch.manual_seed(3)\n", finding=False),
     ],
 )
@@ -191,7 +197,13 @@ def _by_table(site: Site, target: Target) -> Iterator[Finding]:
             native_only=True,
         )
         return
-    site, known = found
+    call = found[0].call
+    holds = (site.module.end(call.func), site.module.end(call)) if call is not None else None
+    for finding in _by_row(*found, target):
+        yield replace(finding, holds=holds)
+
+
+def _by_row(site: Site, known: Row, target: Target) -> Iterator[Finding]:
     if known.fate == "inert":
         yield site.information(known.reason or "harmless on other devices")
     elif site.stored:

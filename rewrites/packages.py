@@ -178,19 +178,27 @@ COUNTERPARTS = {
     "apex.normalization.FusedRMSNorm": "torch.nn.RMSNorm (torch 2.4)",
     "apex.normalization.fused_layer_norm.FusedLayerNorm": "torch.nn.LayerNorm, with the same "
     "arguments and state",
-    "apex.optimizers.FusedAdam": "torch.optim.AdamW (adam_w_mode is on by default), or "
-    "apex.optimizers.NpuFusedAdamW with Ascend's patch of apex",
-    "apex.optimizers.FusedSGD": "torch.optim.SGD, or NpuFusedSGD with Ascend's patch of apex",
+    "apex.optimizers.FusedAdam": "torch.optim.AdamW (adam_w_mode is on by default)",
+    "apex.optimizers.FusedSGD": "torch.optim.SGD",
     "apex.parallel.DistributedDataParallel": "torch.nn.parallel.DistributedDataParallel",
     "apex.parallel.SyncBatchNorm": "torch.nn.SyncBatchNorm",
     "apex.parallel.convert_syncbn_model": "torch.nn.SyncBatchNorm.convert_sync_batchnorm",
     "xformers.ops.memory_efficient_attention": "torch.nn.functional.scaled_dot_product_attention; "
     "four-dimensional input is (batch, sequence, heads, size) here and needs dimensions 1 and 2 "
     "transposed, three-dimensional input has no heads and does not",
-    "flash_attn.flash_attn_varlen_func": 'torch_npu.npu_fusion_attention with input_layout="TND" '
-    "and the cumulative lengths, or padding with a mask",
+    "flash_attn.flash_attn_varlen_func": "torch.nn.functional.scaled_dot_product_attention, one "
+    "sequence at a time or padded with a mask",
     "flash_attn.flash_attn_qkvpacked_func": "torch.nn.functional.scaled_dot_product_attention on "
     "qkv.unbind(2), transposed",
+    "flash_attn.flash_attn_with_kvcache": "torch.nn.functional.scaled_dot_product_attention over "
+    "the cache, after writing the new keys and values into it",
+}
+#: What else stands in for them on the target that names of its own packages serve.
+NPU_COUNTERPARTS = {
+    "apex.optimizers.FusedAdam": "apex.optimizers.NpuFusedAdamW with Ascend's patch of apex",
+    "apex.optimizers.FusedSGD": "apex.optimizers.NpuFusedSGD with Ascend's patch of apex",
+    "flash_attn.flash_attn_varlen_func": 'torch_npu.npu_fusion_attention with input_layout="TND" '
+    "and the cumulative lengths",
     "flash_attn.flash_attn_with_kvcache": "the function of that name in flash_attn_npu",
 }
 
@@ -634,6 +642,11 @@ def _flash_left(call: ast.Call) -> str:
             finding=True,
             note="memory_efficient has no counterpart",
         ),
+        keep(
+            "from flash_attn import flash_attn_varlen_func\n\ndef f(q, k, v, n):\n"
+            "    return flash_attn_varlen_func(q, k, v, n, n)\n",
+            finding=True,
+        ),
         keep("import apex\n\ndef f(x):\n    return apex.unknown(x)\n", finding=False),
         keep("def f(amp, m):\n    return amp.initialize(m)\n", finding=False),
     ],
@@ -666,8 +679,9 @@ def counterpart_in_torch(site: Site, target: Target) -> Iterator[Finding]:
     if not target.agnostic and (written := _counterpart(site, target)) is not None:
         yield written
         return
+    special = "" if target.agnostic else NPU_COUNTERPARTS.get(site.name, "")
     yield site.gap(
-        f"write {COUNTERPARTS[site.name]}",
+        f"write {COUNTERPARTS[site.name]}{special and f'; or {special}'}",
         category=_use_category(site, target),
     )
 

@@ -20,7 +20,9 @@ from porter.site import Site
 from ._match import OTHER_ACCELERATORS, TOLD_APART
 
 #: Spellings of other accelerators in identifiers: `is_xpu_available`, `torch.npu`, `IS_HPU`.
-OTHERS = OTHER_ACCELERATORS | {"sdaa", "neuron", "mtia", "rocm", "amdsmi", "ipu", "vulkan"}
+OTHERS = OTHER_ACCELERATORS | {"sdaa", "neuron", "mtia", "rocm", "amdsmi", "ipu", "vulkan", "hip"}
+#: What torch.cuda itself may be built for: a question about it is none about other devices.
+OF_CUDA = frozenset({"rocm", "hip"})
 #: Packages that work on CUDA alone or choose devices on their own; code that calls them is not
 #: moved by changing torch's side.
 COMPANIONS = frozenset(
@@ -193,6 +195,10 @@ def review_told_apart(site: Site, finding: Finding) -> Finding:
         return _left(finding, OWN_BRANCH, Category.INFORMATION, 0)
     if others and site.target.agnostic:
         return _left(finding, TOLD_APART, Category.MANDATORY, 3)
+    if others & OF_CUDA:
+        return _left(finding, "asks for a build of torch.cuda", Category.INFORMATION, 0)
+    if others - {"mps"} and finding.safety is Safety.SAFE:
+        return dataclasses.replace(finding, safety=Safety.UNSAFE, reason=TOLD_APART)
     return finding
 
 
@@ -398,6 +404,21 @@ def review_named(site: Site, finding: Finding) -> Finding:
     )
 
 
+def review_chosen(site: Site, finding: Finding) -> Finding:
+    """Mark a choice of a value that is named after CUDA as unsafe: it may be made for CUDA alone."""
+    region = _guarded_nodes(site) if finding.safety is Safety.SAFE else []
+    if len(region) != 1 or not isinstance(region[0], (ast.Name, ast.Attribute)):
+        return finding
+    name = _last_name(region[0])
+    if name == "cuda" or not re.search(r"(^|_)cuda(_|$)", name, re.I):
+        return finding
+    return dataclasses.replace(
+        finding,
+        safety=Safety.UNSAFE,
+        reason=f"`{name}` may be made for CUDA alone; check where it gets its value",
+    )
+
+
 def _companions(module: Module) -> dict[int, str]:
     """For each function that uses one, the package."""
     users: dict[int, str] | None = module.memo.get("companions")
@@ -432,4 +453,4 @@ def _package(module: Module, root: ast.Name, scope: Scope) -> str:
     return ""
 
 
-REVIEWS = (review_told_apart, review_kernels, review_companions, review_named)
+REVIEWS = (review_told_apart, review_kernels, review_companions, review_named, review_chosen)

@@ -543,10 +543,31 @@ _LISTED = {**{v: k for k, v in DTYPES.items()}, "double": "fp64", "float": "fp32
     category=Category.POTENTIAL,
     targets=("npu",),
     examples=[
-        keep("import torch\nx = torch.eye(3, dtype=torch.float64)\n", finding=True),
-        keep("import torch\nx = torch.arange(3, dtype=torch.uint8)\n", finding=True),
-        keep("import torch\nx = torch.arange(3, dtype=torch.int64)\n", finding=False),
-        keep("import torch\n\ndef f(d):\n    return torch.eye(3, dtype=d)\n", finding=False),
+        keep(
+            "import torch\n\ndef f(d):\n    return torch.eye(3, dtype=torch.float64, device=d)\n",
+            finding=True,
+        ),
+        keep(
+            "import torch\n\ndef f(d):\n    return torch.arange(3, dtype=torch.uint8, device=d)\n",
+            finding=True,
+        ),
+        keep(
+            "import torch\n\ntorch.set_default_device('npu')\nx = torch.eye(3, dtype=torch.float64)\n",
+            finding=True,
+        ),
+        keep(
+            "import torch\nx = torch.eye(3, dtype=torch.float64)\n",
+            finding=False,
+            note="on the CPU",
+        ),
+        keep(
+            "import torch\n\ndef f(d):\n    return torch.arange(3, dtype=torch.int64, device=d)\n",
+            finding=False,
+        ),
+        keep(
+            "import torch\n\ndef f(t, d):\n    return torch.eye(3, dtype=t, device=d)\n",
+            finding=False,
+        ),
         keep('import torch\nx = torch.eye(3, dtype=torch.float64, device="cpu")\n', finding=False),
         keep(
             "import torch\n\nhost = torch.device('cpu')\n"
@@ -562,7 +583,9 @@ def unsupported_dtype(site: Site, target: Target) -> Iterator[Finding]:
     The list names the only dtypes that the function takes on an NPU.
 
     ## What it does
-    Reports the call, unless it makes the tensor on the CPU in so many words.
+    Reports calls with a `device=` that is not surely the CPU, and calls without one in files that
+    choose a default device: elsewhere the function makes the tensor on the CPU, and from there it
+    can be moved in any dtype. A default device chosen in another file is not seen.
 
     ## Safety
     Always left: another dtype is another result. Make the tensor in a dtype that is listed and
@@ -581,7 +604,8 @@ def unsupported_dtype(site: Site, target: Target) -> Iterator[Finding]:
     dtype = _LISTED.get(written.removeprefix("torch."), written.removeprefix("torch."))
     if not allowed or not written.startswith("torch.") or dtype in allowed:
         return
-    if _on_cpu(site.module, given.get("device")):
+    device = given.get("device")
+    if _on_cpu(site.module, device) if device is not None else not _default_device(site.module):
         return
     names = ", ".join(DTYPES.get(d, d) for d in allowed)
     yield site.gap(
@@ -589,6 +613,14 @@ def unsupported_dtype(site: Site, target: Target) -> Iterator[Finding]:
         "one of these and convert it",
         symbol=row.name,
     )
+
+
+_DEFAULTS = re.compile(r"set_default_(?:device|tensor_type)|with\s+(?:torch\.)?device\(")
+
+
+def _default_device(module: Module) -> bool:
+    """Whether a file chooses the device of tensors that are made without naming one."""
+    return module.once("default device", lambda: _DEFAULTS.search(module.text) is not None)
 
 
 def _on_cpu(module: Module, node: ast.expr | None) -> bool:

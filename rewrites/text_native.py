@@ -14,6 +14,8 @@ from . import _artefacts as art
 
 FAMILY = "native sources"
 TOPIC = "native code"
+#: Their name alone says for which compiler they are.
+TEXT_FILES = art.CUDA_SOURCES
 
 _KERNEL = re.compile(
     r"__global__\s+(?:(?:static|inline|void|__launch_bounds__\s*\((?:[^()]|\([^()]*\))*\))\s+)*?"
