@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -11,6 +12,8 @@ from porter.scope import Binding, Collector, Scope
 from porter.syntax import LineIndex, exact_span, parse
 
 T = TypeVar("T")
+
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 #: How many aliases of aliases are followed (`a = torch.cuda; b = a; ...`).
 MAX_ALIASES = 8
@@ -83,11 +86,13 @@ class Module:
         self.keywords = walk.keywords
         self.attributes = walk.attributes
         self.imports = walk.imports
+        self.subscripts = walk.subscripts
         self.names = walk.names
         #: What rules work out once for a file.
         self.memo: dict[Hashable, Any] = {}
         self._resolved: dict[int, Resolved | None] = {}
         self._bindings: dict[tuple[int, str], Resolved | None] = {}
+        self._imports: dict[int, dict[str, list[str]]] = {}
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:
         """What `make` returns, worked out at the first call for this file and key."""
@@ -148,18 +153,49 @@ class Module:
     def _inside(owner: Any, child: Any) -> bool:
         # Decorators, defaults, annotations and bases belong to the scope outside.
         if isinstance(owner, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            return child in owner.body
+            return isinstance(child, ast.stmt)
         if isinstance(owner, ast.Lambda):
             return child is owner.body
         if isinstance(owner, (ast.ListComp, ast.SetComp, ast.GeneratorExp, ast.DictComp)):
             return not (isinstance(child, ast.comprehension) and child is owner.generators[0])
         return True
 
+    def imported_at(self, name: str) -> float:
+        """Where the file has surely imported a name: 0 if it never does, infinite if it may not.
+
+        An import behind a condition or in a `try` that goes on without it may not have happened.
+        """
+        return self.once("imported", self._surely_imported).get(name, 0)
+
+    def _surely_imported(self) -> dict[str, float]:
+        found: dict[str, float] = {}
+        for name, bindings in self.root.bindings.items():
+            nodes = [b.node for b in bindings if b.kind == "import"]
+            if nodes:
+                found[name] = min((self._surely_run(node) for node in nodes), default=math.inf)
+        return found
+
+    def _surely_run(self, node: ast.AST) -> float:
+        """The end of the statement of the file that runs this import whatever happens."""
+        child: Any = node
+        for parent in self.parents(node):
+            if isinstance(parent, ast.Module):
+                return self.end(child)
+            needed = isinstance(parent, ast.Try) and child in parent.body
+            if isinstance(parent, (ast.Import, ast.ImportFrom, ast.With)):
+                needed = True
+            elif needed:
+                needed = all(isinstance(h.body[-1], ast.Raise) for h in parent.handlers)  # type: ignore[attr-defined]
+            if not needed:
+                return math.inf
+            child = parent
+        return math.inf
+
     def function(self, node: ast.AST) -> Any:
         """The innermost function definition around `node`, or None."""
         child: Any = node
         for parent in self.parents(node):
-            if isinstance(parent, (ast.FunctionDef, ast.AsyncFunctionDef)) and child in parent.body:
+            if isinstance(parent, _FUNCTIONS) and isinstance(child, ast.stmt):
                 return parent
             child = parent
         return None
@@ -275,17 +311,26 @@ class Module:
         """How the imported module `name` can be written in `scope`; None if it cannot."""
         current: Scope | None = scope
         while current is not None:
-            for local, bindings in current.bindings.items():
+            for local in self._imported(current).get(name, ()):
                 if scope.owner(local) is not current:
                     continue
-                if any(
-                    b.kind == "import" and b.target == name and not b.typing_only for b in bindings
-                ):
-                    found = self.resolve_name(local, scope)
-                    if found is not None and found.certain and found.name == name:
-                        return local
+                found = self.resolve_name(local, scope)
+                if found is not None and found.certain and found.name == name:
+                    return local
             current = current.parent
         return None
+
+    def _imported(self, scope: Scope) -> dict[str, list[str]]:
+        """The names that a scope imports, by what each stands for."""
+        found = self._imports.get(id(scope))
+        if found is None:
+            found = self._imports[id(scope)] = {}
+            for local, bindings in scope.bindings.items():
+                for target in dict.fromkeys(
+                    b.target for b in bindings if b.kind == "import" and not b.typing_only
+                ):
+                    found.setdefault(target, []).append(local)
+        return found
 
     def is_free(self, name: str) -> bool:
         """Whether no scope of the file binds or reads `name`."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ast
 import bisect
+import keyword
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from porter.edit import Span
 from porter.module import Module
+from porter.quotes import around, fitted
 from porter.rule import Edit, Finding, Shared, inline_text
 from porter.scope import Scope
 
@@ -50,7 +53,8 @@ def place(module: Module, findings: Iterable[Finding]) -> Placement:
             names[key] = name
     for edit in edits.values():
         text = "".join(_text(module, edit, part, names) for part in edit.parts)
-        placement.spans.append(Span(edit.start, edit.end, text))
+        text = fitted(text, around(module, edit.start, edit.end)) or text
+        placement.spans.append(Span(edit.start, edit.end, _apart(module.text, edit, text)))
     return placement
 
 
@@ -60,6 +64,35 @@ def _text(module: Module, edit: Edit, part: str | Shared, names: dict[tuple[int,
     owner = _owner(module, edit.start, part.level)
     name = names.get((id(owner), part.expression))
     return name + part.tail if name else inline_text(part)
+
+
+_WORD_BEFORE, _WORD_AFTER = re.compile(r"\w+\Z"), re.compile(r"\w+")
+#: No word of Python's own is longer.
+_LONGEST = max(map(len, keyword.kwlist))
+
+
+def _apart(text: str, edit: Edit, new: str) -> str:
+    """The new text, with space where one of its words would run into a keyword or a name.
+
+    `if"cuda"in x` is Python, and so is `x.type=="cuda"`.
+    """
+    before = _WORD_BEFORE.search(text, max(edit.start - _LONGEST - 1, 0), edit.start)
+    first = _WORD_AFTER.match(new)
+    inside = edit.start < edit.end
+    if before and first and not (inside and _word(text[edit.start])) and _keyword(before, first):
+        new = " " + new
+    after, last = _WORD_AFTER.match(text, edit.end), _WORD_BEFORE.search(new)
+    if after and last and not (inside and _word(text[edit.end - 1])) and _keyword(last, after):
+        new += " "
+    return new
+
+
+def _keyword(left: re.Match[str], right: re.Match[str]) -> bool:
+    return keyword.iskeyword(left[0]) or keyword.iskeyword(right[0])
+
+
+def _word(character: str) -> bool:
+    return character.isalnum() or character == "_"
 
 
 def _owner(module: Module, offset: int, level: str) -> ast.AST:
@@ -121,10 +154,10 @@ def _assign(module: Module, group: _Group, placement: Placement) -> str:
     if anchor is None:
         return ""
     name = _free_name(module, owner, shared.name)
-    newline = _newline(module.text)
+    newline = module.index.newline
     indent = module.text[module.index.line_start(module.index.position(anchor)[0]) : anchor]
     line = f"{name} = {shared.expression}{newline}{indent}"
-    if isinstance(owner, ast.Module) and not indent and _behind_imports(module, anchor):
+    if isinstance(owner, ast.Module) and not indent and _behind_imports(module, anchor, shared):
         line = f"{newline}{name} = {shared.expression}{newline}"
         if not _blank_follows(module, anchor):
             line += newline
@@ -133,12 +166,20 @@ def _assign(module: Module, group: _Group, placement: Placement) -> str:
     return name
 
 
+def placeable(module: Module, edit: Edit) -> bool:
+    """Whether there is a place for the assignments that an edit cannot do without."""
+    for part in edit.parts:
+        if isinstance(part, Shared) and not part.inline:
+            owner = _owner(module, edit.start, part.level)
+            if _anchor(module, _Group(part, owner, [edit])) is None:
+                return False
+    return True
+
+
 def _too_long(module: Module, edit: Edit) -> bool:
     """Whether the line would grow beyond what reviewers read in one go."""
     line = module.index.line_start(module.index.position(edit.start)[0])
-    end = edit.end
-    while end < len(module.text) and module.text[end] not in "\r\n":
-        end += 1
+    end = module.index.line_end(edit.end)
     new = module.text[line : edit.start] + edit.text + module.text[edit.end : end]
     return max(map(len, new.splitlines())) > MAX_LINE
 
@@ -152,7 +193,7 @@ def _anchor(module: Module, group: _Group) -> int | None:
     first = min(e.start for e in group.edits)
     last = max(e.start for e in group.edits)
     if group.shared.level == "module":
-        return _module_anchor(module, first)
+        return _module_anchor(module, first, group.shared)
     body: list[ast.stmt] = group.owner.body  # type: ignore[attr-defined]
     while True:
         statement = _holding(module, body, first)
@@ -160,7 +201,7 @@ def _anchor(module: Module, group: _Group) -> int | None:
             return None
         inner = _inner_block(module, statement, first, last)
         if inner is None and _is_definition(statement) and isinstance(group.owner, ast.Module):
-            return _module_anchor(module, _statement_start(module, statement))
+            return _module_anchor(module, _statement_start(module, statement), group.shared)
         if inner is None:
             return _line_start(module, statement)
         body = inner
@@ -200,30 +241,44 @@ def _inner_block(
 def _line_start(module: Module, statement: ast.stmt) -> int | None:
     """Where the statement starts, if it starts its line."""
     start = _statement_start(module, statement)
-    line = module.index.line_start(module.index.position(start)[0])
-    return None if module.text[line:start].strip() else start
+    return None if module.index.lead(start) is None else start
 
 
-def _behind_imports(module: Module, anchor: int) -> bool:
+def _behind_imports(module: Module, anchor: int, shared: Shared) -> bool:
     """Whether the assignment opens a paragraph of its own below the imports."""
-    return anchor == _module_anchor(module, anchor)
+    return anchor == _module_anchor(module, anchor, shared)
 
 
-def _module_anchor(module: Module, first: int) -> int | None:
-    """Behind the block of imports at the top, if that stands before the first use."""
+def _module_anchor(module: Module, first: int, shared: Shared) -> int | None:
+    """Behind the first block of imports that brings what is needed, if no use stands before it."""
     last: ast.stmt | None = None
+    ready = _ready(module, shared)
     for statement in module.tree.body:
-        if _statement_start(module, statement) > first:
+        start = _statement_start(module, statement)
+        if start > first:
             break
-        if isinstance(statement, (ast.Import, ast.ImportFrom)):
+        brings = module.end(statement) == ready
+        if brings or isinstance(statement, (ast.Import, ast.ImportFrom)):
             last = statement
-        elif last is not None and not _holds_imports(statement):
+        elif last is not None and start >= ready and not _holds_imports(statement):
             break
-    if last is None or module.end(last) > first:
+    if last is None or not ready <= module.end(last) <= first:
         return None
-    if any(s is not last and s.lineno == last.end_lineno for s in module.tree.body):
-        return None
-    return _next_line(module.text, module.end(last))
+    return _next_line(module.text, module.end(last)) if _ends_line(module, last) else None
+
+
+def _ready(module: Module, shared: Shared) -> float:
+    """Where all that the expression names has surely been imported; infinite if that is nowhere."""
+    names = {n.id for n in ast.walk(ast.parse(shared.expression)) if isinstance(n, ast.Name)}
+    return max((module.imported_at(name) for name in names), default=0)
+
+
+def _ends_line(module: Module, statement: ast.stmt) -> bool:
+    """Whether nothing follows the statement on its line, which does not go on either."""
+    end = module.end(statement)
+    following = _next_line(module.text, end)
+    rest = module.text[end : following if following is not None else len(module.text)].strip()
+    return not rest or rest.startswith("#")
 
 
 def _holds_imports(statement: ast.stmt) -> bool:
@@ -267,10 +322,3 @@ def _free_name(module: Module, owner: ast.AST, wish: str) -> str:
     if scope.kind == "module":
         taken |= module.names
     return next(c for c in candidates if c not in taken)
-
-
-def _newline(text: str) -> str:
-    at = text.find("\n")
-    if at > 0 and text[at - 1] == "\r":
-        return "\r\n"
-    return "\r" if at < 0 and "\r" in text else "\n"

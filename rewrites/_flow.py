@@ -68,7 +68,8 @@ class Sink:
 
     Args:
         kind: "device" (takes a torch.device or None), "ctor" (torch.device itself), "str" (keeps
-            a string), "potential" (looks like one, not proven), or "" (no device).
+            a string), "saved" (names where a file was saved), "potential" (looks like one, not
+            proven), or "" (no device).
         foreign: the package that takes it, where that is not known to take any torch device.
         stops: whether the original stopped there without its device, so that a short
             expression, which stops too, may replace the string.
@@ -80,7 +81,7 @@ class Sink:
 
     def __bool__(self) -> bool:
         """Whether it is surely a device."""
-        return self.kind not in ("", "potential")
+        return self.kind not in ("", "potential", "saved")
 
 
 NO_SINK = Sink("")
@@ -455,7 +456,7 @@ def _map_location_key(mapping: ast.Dict) -> Sink:
         is_location = any(
             isinstance(t, ast.Name) and t.id == "map_location" for t in parent.targets
         )
-    return STRING if is_location else NO_SINK
+    return Sink("saved") if is_location else NO_SINK
 
 
 def _has_value(node: ast.AST, value: object) -> bool:

@@ -22,6 +22,7 @@ from ._match import (
     TOLD_APART,
     TOO_OLD,
     Spelled,
+    argument_span,
     attribute_token,
     body_span,
     device_expression,
@@ -30,6 +31,7 @@ from ._match import (
     has_star,
     is_availability,
     open_parenthesis,
+    outer_span,
     safe_device_expression,
     torch_at,
     type_expression,
@@ -236,7 +238,8 @@ def _to_device(site: Site, call: ast.Call, token: tuple[int, int]) -> Finding:
             "moves nothing"
         )
     if blocking is not None:
-        edits.append(Edit.of(module.start(blocking), module.start(blocking), "non_blocking="))
+        start, _ = argument_span(module, blocking)
+        edits.append(Edit.of(start, start, "non_blocking="))
     return site.finding(
         *edits, imports=imports, safety=safety, reason=reason, span=_call_span(site)
     )
@@ -273,7 +276,7 @@ def _location(site: Site, call: ast.Call, function: ast.Lambda) -> Finding:
     torch, kind = torch_at(around), type_expression(around, reuse=False)
     if torch is None or kind is None:
         return site.gap(NAME_TAKEN)
-    low, high = module.span(where)
+    low, high = outer_span(module, where)
     index = _surely_not_none(module, where) and not isinstance(where, ast.JoinedStr)
     return site.finding(
         Edit.of(start, low, f"{torch[0]}.device(", kind.part, ", "),
@@ -525,6 +528,15 @@ def _surely_torch(module: Module, receiver: Any) -> bool:
             "import torch\nx = torch.zeros(2, device=torch.accelerator.current_accelerator())\n",
             'import torch\nx = torch.zeros(2, device="npu")\n',
         ),
+        keep(
+            'import torch\nx = torch.load("a", map_location={"cuda:0": "cpu"})\n',
+            note="the key tells where the file was saved",
+        ),
+        change(
+            'import torch\n\ndef f(x):\n    return x.to(f"cuda:0")\n',
+            'import torch\n\ndef f(x):\n    return x.to(f"{torch.accelerator.current_accelerator().type}:0")\n',
+            'import torch\n\ndef f(x):\n    return x.to(f"npu:0")\n',
+        ),
         change(
             'import torch\ndevice = torch.device("cuda")\nx = torch.zeros(2).to(device)\n',
             'import torch\ndevice = torch.accelerator.current_accelerator() or torch.device("cpu")\nx = torch.zeros(2).to(device)\n',
@@ -579,6 +591,9 @@ def cuda_device_string(site: Site, target: Target) -> Iterator[Finding]:
     if _compared(site):
         return
     found = sink(site.module, site.node)
+    if found.kind == "saved":
+        yield _saved(site, site.node)
+        return
     if found.kind == "":
         if _is_key(site) or _is_docstring(site):
             return
@@ -639,6 +654,20 @@ def _is_key(site: Site) -> bool:
         return accessor and parent.args[1:2] == [site.node]
     return (isinstance(parent, ast.Dict) and site.node in parent.keys) or (
         isinstance(parent, ast.Subscript) and parent.slice is site.node
+    )
+
+
+def _saved(site: Site, key: ast.expr) -> Finding:
+    """A key of `map_location={"cuda:0": ...}`: what the file says, whatever device is there now."""
+    around: Any = parent_of(key)
+    value = around.values[around.keys.index(key)]
+    if isinstance(value, ast.Constant) and value.value == "cpu":
+        return site.information("names where the file was saved")
+    return site.gap(
+        "names where the file was saved: give files that the target saves a key of their own, or "
+        "write map_location=device if all in the file may move there",
+        category=Category.POTENTIAL,
+        effort=1,
     )
 
 
@@ -856,7 +885,9 @@ def _accelerator_comparison(site: Site, node: Any, guards: tuple[int, int] | Non
         )
         word = "not in" if isinstance(node.ops[0], ast.Eq) else "in"
         return site.finding(
-            Edit.of(operator, site.end, f'{word} ("cpu", "meta")'), guards=guards, span=span
+            Edit.of(operator, outer_span(module, site.node)[1], f'{word} ("cpu", "meta")'),
+            guards=guards,
+            span=span,
         )
     current = f"{name}.{CURRENT}.type"
     if isinstance(site.parent, (ast.Tuple, ast.List, ast.Set)):
@@ -1046,11 +1077,12 @@ def _device_type_test(
     parent = site.parent
     if isinstance(parent, ast.UnaryOp) and isinstance(parent.op, ast.Not):
         start = site.module.start(parent)
-        operator = Edit.of(start, site.start, "")
+        operand = outer_span(site.module, site.node)[0]
+        operator = Edit.of(start, operand, "")
         test = Edit.of(*token, 'device.type in ("cpu", "meta")')
         edits = [operator, test]
         if needs_parentheses(parent) and not isinstance(parent.parent, (ast.BoolOp, ast.IfExp)):  # type: ignore[attr-defined]
-            edits = [Edit.of(start, site.start, "("), Edit.of(*token, test.text + ")")]
+            edits = [Edit.of(start, operand, "("), Edit.of(*token, test.text + ")")]
         return site.finding(*edits, span=site.module.span(parent))
     text = 'device.type not in ("cpu", "meta")'
     simple = not needs_parentheses(site.node) or isinstance(
@@ -1088,9 +1120,9 @@ def _device_type_test(
         ),
         change(
             'import torch\n\ndef f(path, rank):\n    map_location = {"cuda:%d" % 0: "cuda:%d" % rank}\n    return torch.load(path, map_location=map_location)\n',
-            'import torch\n\ndevice_type = (torch.accelerator.current_accelerator() or torch.device("cpu")).type\n\ndef f(path, rank):\n    map_location = {f"{device_type}:%d" % 0: f"{device_type}:%d" % rank}\n    return torch.load(path, map_location=map_location)\n',
-            'import torch\n\ndef f(path, rank):\n    map_location = {"npu:%d" % 0: "npu:%d" % rank}\n    return torch.load(path, map_location=map_location)\n',
-            note="both sides of a location map move together",
+            'import torch\n\ndevice_type = (torch.accelerator.current_accelerator() or torch.device("cpu")).type\n\ndef f(path, rank):\n    map_location = {"cuda:%d" % 0: f"{device_type}:%d" % rank}\n    return torch.load(path, map_location=map_location)\n',
+            'import torch\n\ndef f(path, rank):\n    map_location = {"cuda:%d" % 0: "npu:%d" % rank}\n    return torch.load(path, map_location=map_location)\n',
+            note="the key tells where the file was saved: files of CUDA are still read",
         ),
         keep('def f(n):\n    print(f"cuda: {n} devices")\n', finding=False),
         keep('def f(n):\n    print("cuda:" + n)\n', finding=True),
@@ -1117,6 +1149,9 @@ def cuda_index_string(site: Site, target: Target) -> Iterator[Finding]:
     if whole is None:
         return
     found = sink(site.module, whole)
+    if found.kind == "saved":
+        yield _saved(site, whole)
+        return
     if not found:
         comparison = isinstance(whole.parent, ast.Compare)
         yield site.gap(

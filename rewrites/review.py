@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import math
 import re
 from typing import Any
 
@@ -71,11 +72,24 @@ def words(node: ast.AST) -> set[str]:
     return found
 
 
-def _chain(node: ast.If) -> list[ast.If]:
-    """All arms of the if/elif chain that `node` belongs to."""
+def _words_of(module: Module, node: ast.AST) -> set[str]:
+    """The same, worked out once for the node."""
+    return module.once(("words", id(node)), lambda: words(node))
+
+
+def _words_of_chain(module: Module, node: ast.If) -> set[str]:
+    """The words of all tests of the if/elif chain that `node` belongs to."""
     top: Any = node
     while isinstance(top.parent, ast.If) and top.parent.orelse == [top]:
         top = top.parent
+    return module.once(
+        ("words of chain", id(top)),
+        lambda: {word for arm in _chain(top) for word in words(arm.test)},
+    )
+
+
+def _chain(top: ast.If) -> list[ast.If]:
+    """All arms of an if/elif chain, by its first."""
     arms = [top]
     while len(arms[-1].orelse) == 1 and isinstance(arms[-1].orelse[0], ast.If):
         arms.append(arms[-1].orelse[0])
@@ -119,16 +133,17 @@ def _others_around(site: Site, everything: bool) -> set[str]:
         if parent is function or isinstance(parent, (ast.ClassDef, ast.Lambda)):
             break
         if isinstance(parent, ast.If):
-            for arm in (*_chain(parent), *_next_choices(parent)):
-                found |= words(arm.test)
+            found |= _words_of_chain(module, parent)
+            for other in _next_choices(parent):
+                found |= _words_of(module, other.test)
             if function is not None and _asks_for_cuda(module, parent.test):
-                found |= words(function)
+                found |= _words_of(module, function)
         elif isinstance(parent, ast.IfExp):
             found |= words(parent.test) | words(parent.orelse)
         elif isinstance(parent, (ast.BoolOp, ast.Compare)):
             found |= words(parent)
             if function is not None and _compares(parent):
-                found |= words(function)
+                found |= _words_of(module, function)
         elif isinstance(parent, (ast.List, ast.Tuple, ast.Set)) and child is site.node:
             found |= {e.value for e in parent.elts if _is_text(e)}  # type: ignore[attr-defined]
         elif isinstance(parent, ast.Dict) and child is site.node:
@@ -137,7 +152,7 @@ def _others_around(site: Site, everything: bool) -> set[str]:
     if function is not None and re.search(r"cuda", function.name, re.I):
         found |= _file_words(module)
     if everything and function is not None:
-        found |= words(function)
+        found |= _words_of(module, function)
     return found & OTHERS
 
 
@@ -328,7 +343,7 @@ def _kernels(module: Module, node: ast.AST) -> list[str]:
                 (n for n in ((child.module or ""), *(a.name for a in child.names)) if _native(n)),
                 "",
             )
-        elif isinstance(child, ast.Name) and re.match(r"CUDA[A-Z]\w*|Cuda\w+", child.id):
+        elif isinstance(child, ast.Name) and re.match(r"CUDA[A-Z]\w*|CUDA_HOME|Cuda\w+", child.id):
             name = child.id
         else:
             continue
@@ -410,12 +425,35 @@ def review_chosen(site: Site, finding: Finding) -> Finding:
     if len(region) != 1 or not isinstance(region[0], (ast.Name, ast.Attribute)):
         return finding
     name = _last_name(region[0])
-    if name == "cuda" or not re.search(r"(^|_)cuda(_|$)", name, re.I):
+    if name in ("cuda", "is_cuda") or not re.search(r"(^|_)cuda(_|$)", name, re.I):
         return finding
     return dataclasses.replace(
         finding,
         safety=Safety.UNSAFE,
         reason=f"`{name}` may be made for CUDA alone; check where it gets its value",
+    )
+
+
+def review_imported(site: Site, finding: Finding) -> Finding:
+    """Hold back what asks torch while the file is imported, if torch may not be there by then."""
+    if not finding.rewrites or site.kind != "string" or not site.target.agnostic:
+        return finding
+    torch = site.spell("torch")
+    if torch is None or site.module.function(site.node) is not None:
+        return finding
+    there = site.module.imported_at(torch.partition(".")[0])
+    if there <= site.start:
+        return finding
+    if not math.isinf(there):
+        reason = "torch is imported further down; move the import up, then write the device"
+        return dataclasses.replace(_left(finding, reason, Category.MANDATORY, 1), native_only=False)
+    around = (p for p in site.module.parents(site.node) if isinstance(p, (ast.If, ast.Try)))
+    if finding.safety is not Safety.SAFE or any(True for _ in around):
+        return finding  # it stands where torch is there, for all that can be told
+    return dataclasses.replace(
+        finding,
+        safety=Safety.UNSAFE,
+        reason="torch may be missing when this file is imported, and the new text needs it",
     )
 
 
@@ -453,4 +491,11 @@ def _package(module: Module, root: ast.Name, scope: Scope) -> str:
     return ""
 
 
-REVIEWS = (review_told_apart, review_kernels, review_companions, review_named, review_chosen)
+REVIEWS = (
+    review_told_apart,
+    review_kernels,
+    review_companions,
+    review_named,
+    review_chosen,
+    review_imported,
+)

@@ -113,3 +113,69 @@ def test_named_file() -> None:
     text = "import torch\nn = torch.cuda.device_count()\n"
     assert outcome(text, path="accelerators/cuda.py").text == text
     assert outcome(text, path="accelerators/barracuda.py").text != text
+
+
+NPU_KEPT = {
+    "an arm beside other accelerators": (
+        "import torch\n\n\ndef free():\n    if torch.cuda.is_available():\n        torch.cuda.empty_cache()\n"
+        "    elif torch.xpu.is_available():\n        torch.xpu.empty_cache()\n",
+        "tells several accelerators apart",
+    ),
+    "a question about a build of torch.cuda": (
+        "import torch\n\n\ndef f():\n    return torch.version.hip is not None and torch.cuda.is_available()\n",
+        "a build of torch.cuda",
+    ),
+    "a value that is named after CUDA": (
+        "import torch\n\n\ndef f(self, q):\n    return self.cuda_config if q.is_cuda else self.cpu_config\n",
+        "`cuda_config` may be made for CUDA alone",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", NPU_KEPT)
+def test_left_alone_for_npu(case: str) -> None:
+    text, said = NPU_KEPT[case]
+    found = outcome(text, "npu")
+    assert found.text == text
+    assert said in reasons(found)
+
+
+USES = (
+    '\n\ndef f(n, device="cuda"):\n    return torch.ones(n, device=device)\n'
+    '\n\ndef g(n, device="cuda"):\n    return torch.ones(n, device=device)\n'
+)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "import os\n\nos.environ['A'] = '1'\nimport torch\n",
+        "import os\n\nos.environ['A'] = '1'\ntry:\n    import torch\nexcept ImportError:\n    raise\n",
+        "import os\n\nx = 1\nimport torch as torch\nimport sys\n",
+    ],
+)
+def test_a_shared_line_stands_behind_the_import_that_it_needs(head: str) -> None:
+    found = outcome(head + USES)
+    assert found.text.startswith(head + "\ndevice_type = ")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (f"import os\n{USES}\nimport torch\n", "imported further down"),
+        (
+            f"import os\ntry:\n    import torch\nexcept ImportError:\n    torch = None\n{USES}",
+            "torch may be missing",
+        ),
+        (f"import os\nif os.name:\n    import torch\n{USES}", "torch may be missing"),
+    ],
+)
+def test_torch_is_not_asked_before_it_is_there(text: str, said: str) -> None:
+    found = outcome(text)
+    assert found.text == text
+    assert said in reasons(found)
+
+
+def test_an_f_string_without_fields_is_a_string() -> None:
+    found = outcome('import torch\n\n\ndef f():\n    return torch.device(f"cuda")\n', "npu")
+    assert 'torch.device(f"npu")' in found.text
