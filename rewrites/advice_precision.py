@@ -169,9 +169,8 @@ def _listed_with_dtypes(name: str, target: Target) -> bool:
 # POR922 -----------------------------------------------------------------------------------------
 
 _KEPT = frozenset({"is_contiguous", "suggest_memory_format"})
-_CONTIGUOUS = frozenset(
-    {"contiguous", "clone", "empty_like", "zeros_like", "ones_like", "randn_like"}
-)
+#: They pass over the format.
+_DEAF = frozenset({"clone", "empty_like", "zeros_like", "ones_like", "randn_like"})
 
 
 @rule(
@@ -217,11 +216,13 @@ def channels_last(site: Site, target: Target) -> Iterator[Finding]:
     ## Why it matters
     `x.to(memory_format=torch.channels_last)` raises an error if `x` is on an NPU or goes there
     ("Only contiguous_format or preserve_format is supported"), and so does a module with weights of
-    four dimensions. `x.contiguous(memory_format=torch.channels_last)` runs and copies for nothing.
-    NPUs have layouts of their own, which torch_npu chooses.
+    four dimensions. `x.contiguous(memory_format=torch.channels_last)` raises one as well ("NPU
+    contiguous operator only supported contiguous memory format"), unless the tensor has that layout
+    already. `clone`, `empty_like` and the like pass over it. NPUs have layouts of their own, which
+    torch_npu chooses.
 
     ## What it does
-    npu: reports where the format is asked for; `contiguous` and the like are advice. accelerator:
+    npu: reports where the format is asked for; `clone` and the like are advice. accelerator:
     advice, since a CUDA device takes the format and gains from it.
 
     ## Safety
@@ -233,9 +234,9 @@ def channels_last(site: Site, target: Target) -> Iterator[Finding]:
 
     ## References
     - https://www.hiascend.com/document/detail/en/mindstudio/700/TITools/migrationtoolpt/atlasfmkt_16_0035.html
-    - https://github.com/Ascend/pytorch/blob/v2.12.0/torch_npu/csrc/aten/common/ToKernelNpu.cpp and
-      TensorFactories.cpp (the same in the branches for torch 2.1 to 2.12, and in the binary of
-      torch_npu 2.13.0; read on 2026-11-24)
+    - https://github.com/Ascend/pytorch/blob/v2.12.0/torch_npu/csrc/aten/common/ToKernelNpu.cpp,
+      TensorFactories.cpp and TensorProperties.cpp (the same in the branches for torch 2.1 to 2.12,
+      and in the binary of torch_npu 2.13.0; read on 2026-11-24 and 28)
     - Ascend/pytorch, docs/zh/api/native_api/pytorch_2-13-0/torch-Tensor.md, `to()`
     """
     asked = _format_asked(site)
@@ -247,7 +248,7 @@ def channels_last(site: Site, target: Target) -> Iterator[Finding]:
             "CUDA alone, or make it an option that is off elsewhere",
             native_only=True,
         )
-    elif asked == "contiguous":
+    elif asked == "deaf":
         yield site.advice(
             "has no use on an NPU, which keeps layouts of its own: leave it out there"
         )
@@ -283,7 +284,7 @@ def _asks_for_cpu(test: ast.expr) -> bool:
 
 
 def _format_asked(site: Site) -> str:
-    """How the format is asked for: "to", "contiguous", or not at all."""
+    """How the format is asked for: "to", "deaf" where that is passed over, or not at all."""
     holder: Any = site.parent
     while isinstance(holder, ast.IfExp):
         holder = holder.parent  # type: ignore[attr-defined]
@@ -318,8 +319,8 @@ def _format_in_call(module: Module, keyword: Any) -> str:
     last = (name or getattr(call.func, "attr", "")).rpartition(".")[2]
     if last in _KEPT:
         return ""
-    if last in _CONTIGUOUS:
-        return "contiguous"
+    if last in _DEAF:
+        return "deaf"
     if name.startswith("torch."):
         return "" if on_cpu(module, call) else "to"
     stays = not call.args and not any(k.arg == "device" for k in call.keywords)

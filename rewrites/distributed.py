@@ -23,14 +23,16 @@ from ._match import (
     NONE_SINCE,
     TOO_OLD,
     Spelled,
+    argument,
     device_in_scope,
     guarded,
+    outer_span,
     torch_at,
     type_expression,
 )
 from .device import NAME_TAKEN, npu_import
 
-MARKERS = ("nccl", "NCCL")
+MARKERS = ("nccl", "NCCL", "gloo")
 
 #: torch.distributed.get_default_backend_for_device is exported since 2.6
 #: (torch/distributed/distributed_c10d.py, `__all__`).
@@ -459,6 +461,7 @@ def tells_backends_apart(site: Site) -> set[str]:
     module = site.module
     around = module.function(site.node) or module.enclosing_class(site.node) or module.tree
     low, high = (0, len(module.text)) if around is module.tree else module.span(around)
+    low = min([low, *map(module.start, getattr(around, "decorator_list", ()))])
     return {
         str(c.value).lower()
         for c, _ in module.strings
@@ -704,6 +707,8 @@ def _comparison(site: Site, target: Target) -> Finding:
             return site.gap("the string is part of a concatenation; write the backend by hand")
         return site.replace(text)
     if member:
+        if not isinstance(parent, (ast.Tuple, ast.List, ast.Set)):
+            return site.gap("one of the values that are compared; compare with the target's too")
         return site.replace(_extended(site))
     if holder is node.left or not isinstance(operator, (ast.Eq, ast.NotEq)):
         return site.gap(
@@ -712,7 +717,8 @@ def _comparison(site: Site, target: Target) -> Finding:
     start = module.text.index("==" if isinstance(operator, ast.Eq) else "!=", module.end(node.left))
     word = "in" if isinstance(operator, ast.Eq) else "not in"
     return site.finding(
-        Edit.of(start, site.end, f"{word} ({_extended(site)})"), span=module.span(node)
+        Edit.of(start, outer_span(module, site.node)[1], f"{word} ({_extended(site)})"),
+        span=module.span(node),
     )
 
 
@@ -962,3 +968,98 @@ def nccl_process_group(site: Site, target: Target) -> Iterator[Finding]:
         "exists only with NCCL; leave pg_options out on other backends, or build them for the "
         "target (torch_npu has ProcessGroupHCCL.Options)"
     )
+
+
+# POR405 ---------------------------------------------------------------------------------------
+
+_GROUPS = frozenset(
+    f"torch.distributed.{package}init_process_group" for package in ("", "distributed_c10d.")
+)
+_PARALLEL = frozenset(
+    {
+        "torch.nn.parallel.DistributedDataParallel",
+        "torch.nn.parallel.distributed.DistributedDataParallel",
+    }
+)
+_ON_GLOO = (
+    "import torch.distributed as dist\n"
+    "from torch.nn.parallel import DistributedDataParallel as DDP\n\n\n"
+    'def setup(rank, model):\n    dist.init_process_group("gloo", rank=rank, world_size=2)\n'
+)
+
+
+@rule(
+    "POR405",
+    "gloo-with-device-ids",
+    names=sorted(_GROUPS),
+    category=Category.POTENTIAL,
+    examples=[
+        keep(
+            _ON_GLOO + "    return DDP(model.to(rank), device_ids=[rank])\n",
+            finding=True,
+        ),
+        keep(_ON_GLOO + "    return DDP(model)\n", finding=False),
+        keep(
+            _ON_GLOO + "    return DDP(model, device_ids=[rank] if rank else None)\n",
+            finding=False,
+        ),
+        keep(
+            _ON_GLOO.replace('"gloo"', "backend=choose()") + "    return DDP(model, [rank])\n",
+            finding=False,
+        ),
+        keep(_ON_GLOO + "    return model\n", finding=False),
+    ],
+)
+def gloo_with_device_ids(site: Site, target: Target) -> Iterator[Finding]:
+    """Checks for `init_process_group("gloo")` in a file that gives DDP models on devices.
+
+    ## Why it matters
+    `gloo` serves tensors of the CPU and of CUDA only. `DistributedDataParallel(device_ids=[...])`
+    has its parameters on a device, so that on another accelerator it ends at "No backend type
+    associated with device type npu".
+
+    ## What it does
+    Reports the call, if it names "gloo" itself, no other process group is made in the file, and a
+    list of device ids is given to DDP there.
+
+    ## Safety
+    Reported only: the author may have wanted gloo, and a test may run on the CPU.
+
+    ## What to do by hand
+    npu: `"hccl"`. accelerator: `torch.distributed.get_default_backend_for_device(device)`, or no
+    backend at all.
+
+    ## References
+    - torch/distributed/distributed_c10d.py, `Backend.backend_capability` (torch 2.13: gloo has "cpu"
+      and "cuda"), and `_get_default_backend_for_device` there
+    - torch/nn/parallel/distributed.py: device ids are refused for a module on the CPU
+    """
+    call = site.call
+    module = site.module
+    if call is None or not _says_gloo(argument(call, 0, "backend")):
+        return
+    calls = module.once("calls of groups and DDP", lambda: _group_calls(module))
+    groups = [c for c, name in calls if name in _GROUPS]
+    if len(groups) != 1 or not any(_gives_devices(c) for c, name in calls if name in _PARALLEL):
+        return
+    better = DEFAULT_BACKEND + "(device)" if target.agnostic else '"hccl"'
+    yield site.gap(
+        "gloo serves the CPU and CUDA only, and DDP with device_ids has its parameters on a device: "
+        f"use {better}",
+        category=Category.POTENTIAL,
+    )
+
+
+def _group_calls(module: Module) -> list[tuple[ast.Call, str]]:
+    calls = (n for n in ast.walk(module.tree) if isinstance(n, ast.Call))
+    named = ((call, module.name_of(call.func)) for call in calls)
+    return [(call, name) for call, name in named if name in _GROUPS | _PARALLEL]
+
+
+def _says_gloo(backend: ast.expr | None) -> bool:
+    return isinstance(backend, ast.Constant) and backend.value == "gloo"
+
+
+def _gives_devices(call: ast.Call) -> bool:
+    given = argument(call, 1, "device_ids")
+    return isinstance(given, ast.List) and bool(given.elts)

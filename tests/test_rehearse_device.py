@@ -32,7 +32,7 @@ DEVICES = ("npu", "other")
 PATTERNS = sorted(p.stem for p in (FIXTURES / "patterns").glob("*.py"))
 CHECKS = [
     (file, name)
-    for file in ("device_checks", "library_checks")
+    for file in ("device_checks", "library_checks", "limit_checks")
     for name in re.findall(r"@check\ndef (\w+)", (FIXTURES / f"{file}.py").read_text())
 ]
 #: Operators of torch's own tests that are compared; `op_sweep.py` alone compares all.
@@ -262,6 +262,26 @@ LINES = {
         "import torch\nfrom torch import nn\n\nmodel = nn.DataParallel(nn.Linear(2, 2).npu(), device_ids=[0, 1])\nmodel(torch.ones(4, 2, device='npu')).sum().backward()\n",
         5,
     ),
+    "channels last": (
+        "import torch\nx = torch.ones(1, 3, 4, 4, device='npu')\nx = x.to(memory_format=torch.channels_last)\n",
+        3,
+    ),
+    "seeded elsewhere": (
+        "import torch\ntorch.cuda.manual_seed(5)\ntorch.manual_seed(5)\nprint(torch.ones(1, device='npu') * 2)\ntorch.cuda.manual_seed_all(5)\n",
+        5,
+    ),
+    "seeded with another number": (
+        "import torch\ntorch.manual_seed(5)\nprint(torch.ones(1, device='npu') * 2)\ntorch.cuda.manual_seed_all(6)\n",
+        4,
+    ),
+    "scaler of another": (
+        "import torch\nx = torch.ones(2, device='npu') * 2\ntorch.amp.GradScaler('xpu')\n",
+        3,
+    ),
+    "quantized": (
+        "import torch\nx = torch.ones(2, device='npu')\ntorch.quantize_per_tensor(x, 0.1, 0, torch.qint8)\n",
+        3,
+    ),
     "missing": ("import torch_npu\n\ntorch_npu.npu.nothing_like_it()\n", 3),
     "hang": ("import time\nimport torch\ntorch.ones(1, device='npu')\ntime.sleep(99)\n", 4),
     "spawn": (
@@ -349,6 +369,8 @@ def test_cuda_fails_with_the_users_line_and_the_rule(folder: Path) -> None:
         ("scaler", "autocast('cuda') without effect"),
         ("training on the host", "the optimiser steps parameters on the host only"),
         ("caught", "torch.cuda failed"),
+        ("seeded with another number", "torch.cuda.manual_seed_all without effect"),
+        ("scaler of another", "GradScaler('xpu') names a device other than npu"),
         ("replicas", "DataParallel over several devices"),
     ],
 )
@@ -356,6 +378,27 @@ def test_ending_well_on_the_host_is_not_proof(folder: Path, case: str, said: str
     found, place = verdict_on(folder, case)
     assert found.verdict is Verdict.NOT_PROVED
     assert any(place in r and said in r for r in found.reasons), found.reasons
+
+
+def test_channels_last_fails_with_the_rule(folder: Path) -> None:
+    found, place = verdict_on(folder, "channels last")
+    assert found.verdict is Verdict.FAILED
+    assert found.failures[0].place == place
+    assert "Only contiguous_format or preserve_format is supported." in found.failures[0].message
+    assert [r for r in found.rules if "POR922" in r and place in r]
+
+
+def test_what_is_not_simulated_is_a_gap_and_no_failure(folder: Path) -> None:
+    found, place = verdict_on(folder, "quantized")
+    assert found.verdict is Verdict.NOT_PROVED
+    assert [r for r in found.reasons if place in r and "not simulated" in r]
+
+
+def test_a_seed_that_the_device_has_anyway_is_no_doubt(folder: Path) -> None:
+    found, _ = verdict_on(folder, "seeded elsewhere")
+    assert found.verdict is Verdict.RAN, found.reasons
+    assert [t.times for t in found.touches] == [1, 1]
+    assert all(t.outcome.startswith("needless") for t in found.touches)
 
 
 def test_an_early_exit_is_remarked(folder: Path) -> None:

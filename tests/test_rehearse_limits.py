@@ -68,6 +68,13 @@ def test_a_program_that_will_not_end_is_ended(bare: Options) -> None:
     assert time.monotonic() - begun < 30
 
 
+def test_a_program_that_halts_itself_tells_where(bare: Options) -> None:
+    found = on("import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)\n", bare, limit=1.5)
+    assert found.verdict is Verdict.HUNG
+    if LINUX:
+        assert any("script.py:2: here it was" in r for r in found.reasons), found
+
+
 @pytest.mark.parametrize("ending", ["'x' * 1000", "'line ' * 20 + chr(10)"])
 def test_endless_output_is_cut_and_not_kept(bare: Options, ending: str) -> None:
     text = f"import sys\nwhile True:\n    sys.stderr.write({ending})\n"

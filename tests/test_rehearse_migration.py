@@ -349,7 +349,7 @@ def porter(*arguments: str, cwd: Path, **more: Any) -> subprocess.CompletedProce
         (["-", "--rehearse", "python train.py"], "--rehearse needs files"),
         ([".", "--rehearse", "a | b"], "without '|'"),
         ([".", "--rehearse", "python x.py", "--rehearse-link", "nowhere"], "is no folder"),
-        ([".", "--rehearse", "python train.py", "-o", "data"], "is not empty"),
+        ([".", "--rehearse", "python train.py", "-o", "data"], "choose another place"),
     ],
 )
 def test_mistakes_are_told_before_anything_runs(

@@ -10,12 +10,12 @@ import shlex
 import shutil
 import signal
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from porter import temporary
 from porter.problem import Mistake
 from porter.rehearse import cells, interpreter, launch, processes, show
 from porter.rehearse.interpreter import Interpreter
@@ -105,10 +105,8 @@ def rehearse(
     said = " ".join(["-m"] * options.module + [shlex.quote(word) for word in words])
     if not POSIX:
         return _refused(options, _simulated("start").refusal("", sys.platform), said)
-    with tempfile.TemporaryDirectory(
-        prefix=launch.FOLDER_PREFIX, ignore_cleanup_errors=True
-    ) as name:
-        found = _rehearse(list(words), options, Path(name), output)
+    with temporary.folder(launch.FOLDER_PREFIX) as folder:
+        found = _rehearse(list(words), options, folder, output)
     return replace(found, command=said)
 
 

@@ -12,11 +12,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from porter import stopping
 from porter.rehearse import processes
 
 #: Temporary folders of rehearsals begin so: what lies in them is not the user's.
@@ -154,7 +155,7 @@ def run(
     heard = _Heard(process.stderr, echo)
     outlived: tuple[str, ...] = ()
     try:
-        with _termination_raises():
+        with stopping.raising():
             stopped = _wait(kin, start, limits)
             if stopped:
                 # What they say when they are ended is no part of what the user wants to see.
@@ -174,24 +175,6 @@ def _without_core(pid: int) -> None:
         import resource
 
         resource.prlimit(pid, resource.RLIMIT_CORE, (0, 0))
-
-
-@contextlib.contextmanager
-def _termination_raises() -> Iterator[None]:
-    """Let a signal that ends this process pass through `finally`, so that nothing is left."""
-
-    def leave(number: int, frame: object) -> None:
-        raise SystemExit(128 + number)
-
-    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    if threading.current_thread() is not threading.main_thread():
-        numbers = []
-    before = {n: signal.signal(n, leave) for n in numbers}
-    try:
-        yield
-    finally:
-        for number, known in before.items():
-            signal.signal(number, known)
 
 
 class _Heard:
@@ -286,10 +269,13 @@ def _wait(kin: _Kin, start: float, limits: Limits) -> str:
 def _stop(kin: _Kin, ask: Callable[[], set[int]] | None) -> None:
     asked = ask() if ask is not None else set()
     if asked:
+        # One that was halted answers when it goes on, before it does anything else.
+        _signal(asked, signal.SIGCONT)
         time.sleep(min(1.0, GRACE_SECONDS))
     # Python writes its stack when this signal ends it.
     if others := kin.members() - asked:
         _signal(others, signal.SIGABRT)
+        _signal(others, signal.SIGCONT)
         time.sleep(4 * _POLL_SECONDS)
     kin.signal(signal.SIGTERM)
     kin.gone(GRACE_SECONDS)

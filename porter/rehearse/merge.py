@@ -11,7 +11,7 @@ from porter import reading, score
 from porter.problem import Problem
 from porter.rehearse import show
 from porter.rehearse.verdict import LAYOUT, Rehearsal, Verdict, from_json
-from porter.writing import write_atomic
+from porter.writing import ChangedMeanwhile, write_atomic
 
 KIND = "rehearsal"
 _OUTCOMES = {Verdict.RAN: score.PASSED, Verdict.NOT_PROVED: score.UNPROVED}
@@ -84,8 +84,18 @@ def into(path: Path, rehearsal: Rehearsal, base: Path) -> None:
         porter.reading.ReportProblem: it is no report.
         porter.writing.WriteProblem: it cannot be written.
     """
-    data = added(reading.load(path), [check(rehearsal, (base,))])
-    write_atomic(path, (json.dumps(data, indent=2) + "\n").encode(), expected=None)
+    tries = 20
+    while True:
+        before = path.read_bytes() if path.is_file() else None
+        data = added(reading.load(path), [check(rehearsal, (base,))])
+        try:
+            write_atomic(path, (json.dumps(data, indent=2) + "\n").encode(), expected=before)
+        except ChangedMeanwhile:  # by a rehearsal that has just ended, too
+            tries -= 1
+            if not tries:
+                raise
+        else:
+            return
 
 
 def load(path: Path) -> list[dict[str, Any]]:
@@ -103,8 +113,7 @@ def load(path: Path) -> list[dict[str, Any]]:
     except (ValueError, KeyError, TypeError, RecursionError) as problem:
         raise RehearsalProblem(f"{path}: not a rehearsal ({problem})") from None
     if isinstance(data, dict) and isinstance(data.get("checks"), list):
-        found: list[dict[str, Any]] = data["checks"]
-        return found
+        return reading.checks(path, data["checks"])
     raise RehearsalProblem(
         f"{path}: not a rehearsal (`porter rehearse --output-format json SCRIPT > {path}` "
         "writes one)"

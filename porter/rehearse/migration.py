@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import bisect
-import contextlib
 import difflib
 import os
 import re
 import shlex
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
-from porter import git
+from porter import git, temporary
 from porter.problem import Mistake
 from porter.rehearse import command, copies, merge, show
 from porter.rehearse.command import Options
@@ -188,9 +186,9 @@ def _in_copy(
     changes: Mapping[Path, bytes],
     output: IO[str] | int | None,
 ) -> Rehearsal:
-    with _temporary() as temporary:
+    with temporary.folder(_PREFIX) as home:
         # The folder keeps its name: a package may be called by it.
-        copied = temporary / (project.name or "project")
+        copied = home / (project.name or "project")
         copied.mkdir()
         copies.copy(project, copied, changes, wanted.linked, wanted.limit)
         mine = [_moved(word, str(project), str(copied)) for word in words]
@@ -207,12 +205,6 @@ def _in_copy(
             output,
         )
         return with_paths(found, str(copied), str(project))
-
-
-@contextlib.contextmanager
-def _temporary() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix=_PREFIX, ignore_cleanup_errors=True) as name:
-        yield Path(os.path.realpath(name))
 
 
 def _moved(word: str, project: str, copied: str) -> str:

@@ -31,8 +31,9 @@ _FATAL = re.compile(r"^Fatal Python error: (?P<said>.+)$", re.MULTILINE)
 #: What kernels of the host say of dtypes that they do not take; the device has kernels of its own.
 _NO_HOST_KERNEL = re.compile(r'"[\w:]+" not implemented for \'\w+\'')
 _NOT_SIMULATED = re.compile(r"^\S*NotImplementedError: .*\bnot simulated\b")
-#: How the outcome of a question about another accelerator begins.
-ANSWERED = "answered"
+#: How the outcomes of uses of another accelerator begin that leave nothing undone: a question, and
+#: a seed that the device has anyway.
+HARMLESS = ("answered", "needless")
 #: The outcome of a remark that makes a rehearsal no proof.
 DOUBT = "doubt"
 #: The remark that says that all is well.
@@ -441,8 +442,9 @@ def _doubts(records: Sequence[Mapping[str, Any]], found: Rehearsal) -> Iterable[
     for rank in sorted({r["rank"] for r in records} - busy - {""}):
         yield f"rank {rank} ran no operator on the device"
     for touch in found.touches:
-        # With operators on the device, a question is only a question; what has no effect is not.
-        if touch.own and (not found.operators or not touch.outcome.startswith(ANSWERED)):
+        # With operators on the device, a question is only a question; what has no effect may be
+        # what the program needs there.
+        if touch.own and (not found.operators or not touch.outcome.startswith(HARMLESS)):
             yield _said(touch)
     yield from (f"{n.place}: {n.what}" for n in found.notes if n.outcome == DOUBT)
     on_host = [n for n in found.notes if n.what == ON_HOST]

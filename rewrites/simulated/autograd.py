@@ -8,10 +8,15 @@ the device guard that Python can register tells of one device only.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.autograd.function import BackwardCFunction
 from torch.autograd.variable import ImperativeEngine, Variable
+
+from . import devices
 
 _C = torch._C
 _Base: Any = ImperativeEngine
@@ -31,6 +36,25 @@ class Engine(_Base):  # type: ignore[misc]
             _C._set_multithreading_enabled(True)
 
 
+def _on_its_device(apply: Callable[..., Any]) -> Callable[..., Any]:
+    """The backward pass of a custom function, with the device current that its gradient is on.
+
+    On the machine, the thread of that device runs it.
+    """
+
+    @functools.wraps(apply)
+    def call(self: Any, *grads: Any) -> Any:
+        found = (g.get_device() for g in grads if isinstance(g, torch.Tensor) and not g.is_cpu)
+        before = devices.exchange(next(found, -1))
+        try:
+            return apply(self, *grads)
+        finally:
+            devices.exchange(before)
+
+    return call
+
+
 def install() -> None:
     """Let torch use this engine."""
     Variable._execution_engine = Engine()
+    BackwardCFunction.apply = _on_its_device(BackwardCFunction.apply)

@@ -8,12 +8,15 @@ to, and what an event may be asked.
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.nn.parameter import UninitializedTensorMixin
 
 from .settings import load
 
@@ -67,8 +70,56 @@ def choose(device: Any) -> None:
     """Make a device the current one of this thread."""
     index = index_of(device)
     _local.index = index
+    if index and not _several:
+        _place_on_current()
     if threading.current_thread() is threading.main_thread():
         _process[0] = index
+
+
+#: Whether a device other than the first one was current.
+_several: list[bool] = []
+
+
+def _place_on_current() -> None:
+    """Let `to`, `tensor` and the like take a device without an index for the current one.
+
+    In torch they ask the device's guard, and the one that Python can register knows the first
+    device only. A program that uses that one alone need not pay for it.
+    """
+    _several.append(True)
+    torch.Tensor.to = _placed(torch.Tensor.to)
+    # Lazy parameters know by identity what they allow.
+    UninitializedTensorMixin._allowed_methods.append(torch.Tensor.to)
+    torch.Tensor.new_tensor = _beside(torch.Tensor.new_tensor)
+    for name in ("tensor", "as_tensor", "asarray"):
+        setattr(torch, name, _placed(getattr(torch, name)))
+
+
+def _beside(new: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(new)
+    def call(self: Any, *args: Any, device: Any = None, **kwargs: Any) -> Any:
+        return new(self, *args, device=device if device is not None else self.device, **kwargs)
+
+    return call
+
+
+def _placed(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        args = tuple(a if isinstance(a, torch.Tensor) else _with_index(a) for a in args)
+        if "device" in kwargs:
+            kwargs["device"] = _with_index(kwargs["device"])
+        return function(*args, **kwargs)
+
+    return call
+
+
+def _with_index(device: Any) -> Any:
+    if isinstance(device, torch.device):
+        bare = device.type == NAME and device.index is None
+    else:
+        bare = isinstance(device, str) and device == NAME
+    return torch.device(NAME, current()) if bare else device
 
 
 def exchange(index: int) -> int:

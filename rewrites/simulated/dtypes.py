@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from . import kernels
-from .record import RECORD, site
+from .record import RECORD
 from .settings import load
 
 _SETTINGS = load()
@@ -36,12 +36,12 @@ def guarded(name: str, kernel: Callable[..., Any]) -> Callable[..., Any]:
         first = args[0] if args else None
         if isinstance(first, (list, tuple)):
             first = first[0] if first else None
-        if isinstance(first, _Tensor) and not getattr(kernels._inside, "depth", 0):
+        if isinstance(first, _Tensor) and not kernels.inside():
             if first.dtype in refused:
                 _refuse(name, first.dtype, why)
             elif first.dtype in unlisted and first.dtype not in said:
                 said.add(first.dtype)
-                RECORD.note(f"aten::{name} with {_short(first.dtype)}: {remark}", _line())
+                RECORD.note(f"aten::{name} with {_short(first.dtype)}: {remark}", kernels.line())
         return kernel(*args, **kwargs)
 
     return checked
@@ -54,14 +54,10 @@ def _known(table: Mapping[str, tuple[Sequence[str], str]], name: str) -> tuple[f
 
 def _refuse(name: str, dtype: Any, why: str) -> None:
     said = f"aten::{name} with {_short(dtype)}: {why}"
-    RECORD.note(said, _line(), doubt=True)
+    RECORD.note(said, kernels.line(), doubt=True)
     if _SETTINGS.strict:
         raise UnsupportedDtype(said)
 
 
 def _short(dtype: Any) -> str:
     return str(dtype).removeprefix("torch.")
-
-
-def _line() -> str:
-    return site(kernels.node)

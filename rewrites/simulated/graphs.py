@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from . import devices, memory
+from .record import NotSimulated
 from .tensors import unwrap
 
 _Tensor = torch.Tensor
@@ -181,9 +182,9 @@ class Graph:
         """Change lengths in captured attention operators: not simulated.
 
         Raises:
-            NotImplementedError: always.
+            NotSimulated: always.
         """
-        raise NotImplementedError("the update of a captured graph is not simulated")
+        raise NotSimulated("the update of a captured graph is not simulated")
 
     def debug_dump(self, debug_path: Any) -> None:
         """Describe the graph in a file: without effect here."""

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from . import autocast, devices, random
-from .record import FLUSH_OPERATORS, RECORD, site
+from .record import FLUSH_OPERATORS, RECORD, NotSimulated, site
 from .settings import load
 from .tensors import rebind, unwrap, view_like, wrap
 
@@ -189,6 +189,12 @@ class Plan:
         )
 
 
+def inside() -> int:
+    """How many kernels of the device this thread is in: what runs there is a part of them."""
+    depth: int = getattr(_inside, "depth", 0)
+    return depth
+
+
 def line() -> str:
     """The line of the user that runs now, with the step of the backward pass that it runs."""
     step = node()
@@ -227,12 +233,12 @@ def to_device(tensor: Any, index: int) -> Any:
     """A new host tensor, given to a device.
 
     Raises:
-        NotImplementedError: the device has no tensors of this kind.
+        NotSimulated: the simulation has no tensors of this kind.
     """
     if tensor.layout is not torch.strided:
         return LAYOUTS["to_device"](tensor, index)
     if tensor.is_quantized:
-        raise NotImplementedError("quantized tensors are not simulated")
+        raise NotSimulated("quantized tensors are not simulated")
     return wrap(tensor, index)
 
 
@@ -413,7 +419,7 @@ class OwnKernel:
 
     def __enter__(self) -> None:
         """Go one kernel deeper."""
-        _inside.depth = getattr(_inside, "depth", 0) + 1
+        _inside.depth = inside() + 1
 
     def __exit__(self, *_: object) -> None:
         """Come back."""
@@ -435,7 +441,7 @@ def fallback(op: Any, *args: Any, **kwargs: Any) -> Any:
         plan = _plans[op] = Plan(op)
     space = plan.name.partition("::")[0]
     if space == "aten":
-        if _SETTINGS.tabled and not getattr(_inside, "depth", 0) and plan.short not in OWN_BACKWARD:
+        if _SETTINGS.tabled and not inside() and plan.short not in OWN_BACKWARD:
             _report(plan.name)
     elif space not in AGNOSTIC and not _host_kernel(op):
         raise NotImplementedError(

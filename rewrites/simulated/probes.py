@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from . import random
+from .devices import NAME
 from .record import INTERNAL, RECORD, caller_kind, site
 
 #: Questions, so that the program takes another way. A machine that has the other accelerator
@@ -23,13 +25,18 @@ QUESTIONS: dict[str, Any] = {"is_available": False, "device_count": 0}
 CONSULTED = "is_initialized is_bf16_supported get_device_name".split()
 #: Functions that do nothing without a device.
 SILENT = (
-    "manual_seed manual_seed_all empty_cache memory_allocated max_memory_allocated "
+    "empty_cache memory_allocated max_memory_allocated "
     "memory_reserved max_memory_reserved reset_peak_memory_stats ipc_collect get_rng_state_all "
     "set_rng_state_all seed seed_all memory_stats memory_summary"
 ).split()
+#: They do nothing either; but `torch.manual_seed` seeds every accelerator.
+SEEDING = ("manual_seed", "manual_seed_all")
 FOREIGN = "cuda"
 #: What the verdict shows for a question.
 ANSWERED = "answered {!r}"
+WITHOUT_EFFECT = "without effect"
+#: What the verdict shows for a call that changes nothing, as the device has it already.
+NEEDLESS = "needless: torch.manual_seed gave the device this seed"
 
 
 def _noting(name: str, function: Callable[..., Any], outcome: str) -> Callable[..., Any]:
@@ -44,6 +51,39 @@ def _noting(name: str, function: Callable[..., Any], outcome: str) -> Callable[.
     return call
 
 
+#: Calls that came before `torch.manual_seed`, by their seed.
+_early: dict[int, list[tuple[str, str, int]]] = {}
+
+
+def _seeding(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Tell a seed that the device has anyway from one that it does not get."""
+
+    @functools.wraps(function)
+    def call(seed: Any, *args: Any, **kwargs: Any) -> Any:
+        owner = caller_kind()
+        answer = function(seed, *args, **kwargs)
+        if owner != INTERNAL:
+            same = int(seed) == random.initial_seed()
+            RECORD.touch(name, NEEDLESS if same else WITHOUT_EFFECT, site(), owner)
+            if not same:
+                _early.setdefault(int(seed), []).append((name, site(), owner))
+        return answer
+
+    return call
+
+
+def _watch_seeds() -> None:
+    original = torch.random._seed_custom_device
+
+    def seed_custom_device(seed: Any) -> None:
+        original(seed)
+        for name, line, owner in _early.pop(int(seed), ()):
+            RECORD.touch(name, WITHOUT_EFFECT, line, owner, times=-1)
+            RECORD.touch(name, NEEDLESS, line, owner)
+
+    torch.random._seed_custom_device = seed_custom_device
+
+
 def _answering(function: Callable[..., Any], answer: Any) -> Callable[..., Any]:
     return functools.wraps(function)(lambda *_, **__: answer)
 
@@ -53,11 +93,14 @@ def install() -> None:
     foreign = torch.cuda
     for name, answer in QUESTIONS.items():
         setattr(foreign, name, _answering(getattr(foreign, name), answer))
-    for names, outcome in (([*QUESTIONS, *CONSULTED], ANSWERED), (SILENT, "without effect")):
+    for names, outcome in (([*QUESTIONS, *CONSULTED], ANSWERED), (SILENT, WITHOUT_EFFECT)):
         for name in names:
             function = getattr(foreign, name, None)
             if function is not None:
                 setattr(foreign, name, _noting(f"torch.{FOREIGN}.{name}", function, outcome))
+    for name in SEEDING:
+        setattr(foreign, name, _seeding(f"torch.{FOREIGN}.{name}", getattr(foreign, name)))
+    _watch_seeds()
     _watch_initialisation(foreign)
     _watch_autocast()
     _watch_spawning()
@@ -102,6 +145,14 @@ def _watch_initialisation(foreign: Any) -> None:
     foreign._lazy_init = _lazy_init
 
 
+def _elsewhere(device: Any) -> str:
+    """What comes of autocast or a scaler for a device; empty if it is one of this machine."""
+    kind = str(device).partition(":")[0]
+    if kind == FOREIGN:
+        return WITHOUT_EFFECT
+    return "" if kind in ("cpu", "meta", NAME) else f"names a device other than {NAME}"
+
+
 def _watch_autocast() -> None:
     """`autocast("cuda")` and its scaler switch themselves off without a device."""
     kinds = (torch.amp.autocast_mode.autocast, torch.amp.GradScaler)
@@ -118,8 +169,9 @@ def _watch_autocast() -> None:
         ) -> None:
             named = "device_type" if not _default else "device"
             device = args[0] if args else kwargs.get(named, _default)
-            if device == FOREIGN and kwargs.get("enabled", True):
-                RECORD.touch(f"{_kind}({FOREIGN!r})", "without effect", site())
+            said = "" if not kwargs.get("enabled", True) else _elsewhere(device)
+            if said:
+                RECORD.touch(f"{_kind}({str(device)!r})", said, site())
             _original(self, *args, **kwargs)
 
         kind.__init__ = functools.wraps(original)(init)

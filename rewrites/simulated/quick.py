@@ -15,11 +15,13 @@ from typing import Any
 import torch
 
 from . import autocast, random
-from .kernels import HOST_CALLS, OTHER, TENSOR, TENSORS, Plan, count, general, run
+from .kernels import HOST_CALLS, NAME, OTHER, TENSOR, TENSORS, Plan, count, general, run
+from .limits import CHANNELS, LIMITED
 from .record import FLUSH_OPERATORS
 from .tensors import fresh, keep, unwrap
 
-_Tensor = torch.Tensor
+_Tensor, _strided = torch.Tensor, torch.strided
+_get_device = _Tensor.get_device
 _apart = random._own
 _casts = autocast.ON_HOST
 
@@ -30,7 +32,7 @@ def kernel_for(op: Any) -> Callable[..., Any]:
     quick = _quick(plan, op)
     if quick is None:
         return general(plan)
-    if not plan.choices:
+    if not plan.choices or plan.short in LIKE:
         return quick
     choices = plan.choices
 
@@ -42,6 +44,8 @@ def kernel_for(op: Any) -> Callable[..., Any]:
     return kernel
 
 
+#: Operators that torch always tells where the result is to be: where the tensor is.
+LIKE = frozenset("empty_like ones_like zeros_like".split())
 #: Operators that may return a lazy conjugate.
 _LAZY = re.compile("linalg|^lu_|cholesky|triangular_solve")
 
@@ -53,6 +57,8 @@ def _quick(plan: Plan, op: Any) -> Callable[..., Any] | None:
         return _foreach(plan, op)
     if any(plan.kinds[i] != TENSORS for i in plan.lists):
         return None
+    if plan.short in LIKE:
+        return _like(plan)
     if plan.makes_new:
         return _new(plan)
     if plan.short in HOST_CALLS:
@@ -89,6 +95,34 @@ def _of_one(plan: Plan) -> Callable[..., Any]:
         if host is None:
             host = unwrap(first)
         return fresh(call(host, *rest, **kwargs), index)
+
+    return kernel
+
+
+def _like(plan: Plan) -> Callable[..., Any]:
+    """`ones_like` and the like: each backward pass begins with one."""
+    call, cell = plan.call, plan.cell
+
+    def kernel(
+        first: Any, *, dtype: Any = None, layout: Any = None, device: Any = None,
+        pin_memory: Any = None, memory_format: Any = None,
+    ) -> Any:  # fmt: skip
+        index = first.get_device()
+        if LIMITED and memory_format in CHANNELS:
+            memory_format = torch.contiguous_format
+        if (
+            index < 0
+            or _casts
+            or pin_memory
+            or (layout is not None and layout is not _strided)
+            or (device is not None and (device.type != NAME or device.index != index))
+        ):
+            named = {"dtype": dtype, "layout": layout, "device": device, "pin_memory": pin_memory}
+            return run(plan, (first,), {**named, "memory_format": memory_format})
+        cell[0] = n = cell[0] + 1
+        if n % FLUSH_OPERATORS == 1:
+            count(plan, n)
+        return fresh(call(unwrap(first), dtype=dtype, memory_format=memory_format), index)
 
     return kernel
 
@@ -281,12 +315,9 @@ def _foreach(plan: Plan, op: Any) -> Callable[..., Any] | None:
         for i, value in enumerate(args):
             kind = kinds[i]
             if kind == TENSORS:
-                made = host[i] = []
-                for t in value:
-                    if t.get_device() != index:
-                        return run(plan, args, kwargs)
-                    alias = t._porter_host
-                    made.append(alias if alias is not None else keep(t))
+                if {*map(_get_device, value)} != {index}:
+                    return run(plan, args, kwargs)
+                host[i] = [*map(keep, value)]
             elif kind == TENSOR and isinstance(value, _Tensor) and not value.is_cpu:
                 host[i] = unwrap(value)
         cell[0] = n = cell[0] + 1

@@ -112,6 +112,10 @@ def site(node: Callable[[], str] | None = None) -> str:
     return f"{_waiting() or '?'} (backward{' of ' + step if step else ''})"
 
 
+class NotSimulated(NotImplementedError):
+    """The real device can do this, or may; the simulated one cannot."""
+
+
 def caller_kind(depth: int = 2) -> int:
     """Whose code calls the function that asks."""
     return _kind(sys._getframe(depth).f_code)
@@ -162,10 +166,14 @@ class Record:
         known[0] += 1
         known[1] += size
 
-    def touch(self, name: str, outcome: str, line: str, owner: int = USER) -> None:
+    def touch(self, name: str, outcome: str, line: str, owner: int = USER, times: int = 1) -> None:
         """Count a use of another accelerator's name; `owner` is whose code asked for it."""
         key = (name, outcome, line, "user" if owner == USER else "library")
-        self.touches[key] = self.touches.get(key, 0) + 1
+        count = self.touches.get(key, 0) + times
+        if count:
+            self.touches[key] = count
+        else:
+            self.touches.pop(key, None)
 
     def note(self, text: str, line: str, doubt: bool = False) -> None:
         """Count a remark; with `doubt`, a program that ends well is still not proved to run."""

@@ -16,6 +16,7 @@ from . import (
     graphs,
     host_grad,
     kernels,
+    limits,
     pinned,
     sparse,
     special,
@@ -23,16 +24,18 @@ from . import (
 )
 from .kernels import OwnKernel, Plan, count, fallback
 from .quick import kernel_for
+from .record import NotSimulated
 from .settings import Settings
 
 _C = torch._C
 _KEY = "PrivateUse1"
 _has = _C._dispatch_has_kernel_for_dispatch_key
+_NESTED = _C.DispatchKeySet(_C.DispatchKey.NestedTensorCPU)
 _libraries: list[Any] = []
 
 #: Kernels of torch that need sizes and strides only: they work on any device.
 METADATA = (
-    "as_strided as_strided_ view _reshape_alias unfold set_.source_Storage_storage_offset is_set_to alias"
+    "as_strided as_strided_ view _reshape_alias unfold set_.source_Storage_storage_offset is_set_to"
 ).split()
 #: Composite operators whose parts all have kernels: torch may take them apart by itself.
 PLAIN_COMPOSITES = frozenset(
@@ -55,7 +58,7 @@ def operator(name: str) -> Any:
 def _specials() -> dict[str, Callable[..., Any]]:
     found: dict[str, Callable[..., Any]] = {
         "_copy_from": special.copy_from,
-        "resize_": special.resize,
+        "resize_": limits.formats("resize_", special.resize),
         "set_.source_Tensor": special.set_tensor,
         "set_.source_Storage": special.set_storage,
         "set_": special.set_empty,
@@ -69,6 +72,8 @@ def _specials() -> dict[str, Callable[..., Any]]:
         found[name] = special.factory(operator(name))
     found["_to_copy"] = special.to_copy(operator("_to_copy"))
     found["_local_scalar_dense"] = special.local_scalar(operator("_local_scalar_dense"))
+    if limits.LIMITED:
+        found["contiguous"] = limits.contiguous
     found.update(host_grad.kernels())
     return found
 
@@ -87,11 +92,25 @@ def _composite(op: Any) -> Callable[..., Any]:
     return kernel
 
 
+def _no_quantized(op: Any, *_: object, **__: object) -> Any:
+    raise NotSimulated(f"quantized tensors are not simulated (aten::{op._opname} asks for one)")
+
+
+def _nested(aten: Any) -> None:
+    """Nested tensors of the strided layout: the four operators that the binary registers."""
+    for name in ("_nested_tensor_size", "unbind.int", "values"):
+        op = operator(name)
+        call = torch.library.get_kernel(op, "NestedTensorCPU").call_boxed
+        aten.impl(name, functools.partial(call, _NESTED), "NestedTensorPrivateUse1")
+    aten.impl("to_padded_tensor", special.to_padded_tensor, "NestedTensorPrivateUse1")
+
+
 def install(settings: Settings) -> None:
     """Register everything. The libraries live as long as the process."""
     anything = torch.library.Library("_", "IMPL")
     anything.fallback(fallback, _KEY)
     anything.fallback(torch.library.fallthrough_kernel, "AutocastPrivateUse1")
+    anything.fallback(_no_quantized, "QuantizedPrivateUse1")
     aten = torch.library.Library("aten", "IMPL")
     _libraries.extend((anything, aten))
     tensors.install()
@@ -113,6 +132,7 @@ def install(settings: Settings) -> None:
     aten.impl("_pin_memory", pinned.pin_memory, "BackendSelect")
     autocast.install(aten, {**settings.operators, **settings.composites})
     kernels.LAYOUTS.update(to_host=sparse.to_host, to_device=sparse.to_device)
+    _nested(aten)
     sparse.install(anything, aten, settings.sparse, settings.compressed)
 
 
@@ -131,4 +151,4 @@ def _register(aten: Any, name: str, specials: dict[str, Callable[..., Any]]) -> 
             aten.impl(name, kernel, f"Autograd{_KEY}")
             aten.impl(name, kernel, _KEY)
     else:
-        aten.impl(name, dtypes.guarded(name, kernel_for(op)), _KEY)
+        aten.impl(name, limits.formats(name, dtypes.guarded(name, kernel_for(op))), _KEY)

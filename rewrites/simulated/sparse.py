@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from .kernels import Plan, fallback, run
+from .record import NotSimulated
 from .tensors import unwrap, wrap
 
 _C = torch._C
@@ -54,7 +55,7 @@ def to_host(tensor: Any) -> Any:
     """A sparse host tensor over the memory of one of the device.
 
     Raises:
-        NotImplementedError: the layout is not simulated.
+        NotSimulated: the layout is not simulated.
     """
     layout = tensor.layout
     if layout is torch.sparse_coo:
@@ -74,14 +75,14 @@ def to_host(tensor: Any) -> Any:
             layout=layout,
             check_invariants=False,
         )
-    raise NotImplementedError(f"{layout} tensors are not simulated")
+    raise NotSimulated(f"{layout} tensors are not simulated")
 
 
 def to_device(tensor: Any, index: int) -> Any:
     """A sparse tensor of the device with the parts of one of the host.
 
     Raises:
-        NotImplementedError: the layout is not simulated.
+        NotSimulated: the layout is not simulated.
     """
     layout = tensor.layout
     if layout is torch.sparse_coo:
@@ -102,7 +103,7 @@ def to_device(tensor: Any, index: int) -> Any:
     elif layout in (torch.sparse_csc, torch.sparse_bsc):
         plain, other = tensor.ccol_indices(), tensor.row_indices()
     else:
-        raise NotImplementedError(f"{layout} tensors are not simulated")
+        raise NotSimulated(f"{layout} tensors are not simulated")
     values = wrap(tensor.values(), index)
     return _aten._sparse_compressed_tensor_unsafe(
         wrap(plain, index),

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from . import devices
+from . import devices, limits
 from .kernels import HOST_CALLS, NAME, Plan, count, line, run
 from .pinned import marked
-from .record import RECORD, site
+from .record import RECORD, NotSimulated, site
 from .tensors import HOST_KEYS, MEMORIES, forget, fresh, rebind, unwrap, wrap
 
 _aten = torch.ops.aten
@@ -77,13 +77,16 @@ def to_copy(op: Any) -> Callable[..., Any]:
     """`_to_copy`: another dtype, another device, or the host."""
     plan = Plan(op)
     cell, first = plan.cell, plan.first
-    convert = op._op
+    convert, float64 = op._op, torch.float64
 
     def kernel(
         tensor: Any, *, dtype: Any = None, layout: Any = None, device: Any = None,
         pin_memory: Any = None, non_blocking: bool = False, memory_format: Any = None,
     ) -> Any:  # fmt: skip
         index = tensor.get_device()
+        if dtype is float64 or memory_format is not None:
+            named = device is not None or layout is not None
+            dtype = limits.converted(tensor, dtype, named, memory_format)
         to_host = device is not None and device.type == "cpu"
         if not (to_host or device is None or device.type == NAME) or (
             layout not in (None, torch.strided)
@@ -143,6 +146,7 @@ def empty(op: Any) -> Callable[..., Any]:
         if math.prod(size) > LARGE:
             ask(index, size, dtype)
         if memory_format is not None:
+            limits.created(memory_format)
             return fresh(make(size, dtype=dtype, memory_format=memory_format), index)
         return fresh(make(size, *stride, dtype=dtype), index)
 
@@ -191,8 +195,16 @@ def ask(index: int, sizes: Any, dtype: Any) -> None:
         memory.grow(index, size)
 
 
+#: References to the storage of a tensor that shares it with none: its own, and Python's.
+_ALONE = 2
+
+
 def resize(tensor: Any, size: Any, memory_format: Any = None) -> Any:
-    """`resize_`: other sizes, and other memory if it gets larger."""
+    """`resize_`: other sizes, and other memory if it gets larger.
+
+    Raises:
+        NotSimulated: other tensors would have to grow with it.
+    """
     needed = tensor.element_size()
     for n in size:
         needed *= n
@@ -211,6 +223,9 @@ def resize(tensor: Any, size: Any, memory_format: Any = None) -> Any:
             shape.stride(),
         )
         return tensor
+    forget(tensor)
+    if torch._C._storage_Use_Count(tensor.untyped_storage()._cdata) > _ALONE:
+        raise NotSimulated("resize_ of a tensor that shares its memory is not simulated")
     new = torch.empty(
         size, dtype=tensor.dtype, memory_format=memory_format or torch.contiguous_format
     )
@@ -245,6 +260,17 @@ def set_empty(tensor: Any) -> Any:
     """`set_` without arguments."""
     rebind(tensor, torch.empty(0, dtype=tensor.dtype))
     return tensor
+
+
+def to_padded_tensor(tensor: Any, padding: float, output_size: Any = None) -> Any:
+    """A dense tensor of the parts of a nested one, filled up with a number."""
+    parts = tensor.unbind()
+    sizes = [max(sizes) for sizes in zip(*(p.shape for p in parts), strict=True)]
+    shape = list(output_size) if output_size is not None else [len(parts), *sizes]
+    made = torch.full(shape, padding, dtype=tensor.dtype, device=parts[0].device)
+    for row, part in zip(made, parts, strict=False):
+        row[tuple(slice(n) for n in part.shape)].copy_(part)
+    return made
 
 
 def record_stream(tensor: Any, stream: Any) -> None:

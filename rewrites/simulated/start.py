@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from typing import Any
 
@@ -97,8 +98,8 @@ def _start(torch: Any) -> Any:
             return True
 
     class Guard(guard):  # type: ignore[misc]
-        def type_(self) -> Any:
-            return torch._C._autograd.DeviceType.PrivateUse1
+        #: Autograd asks several times for each step: this answers without a frame of Python.
+        type_ = itertools.repeat(torch._C._autograd.DeviceType.PrivateUse1).__next__
 
     _setup_privateuseone_for_python_backend(
         settings.device, backend_module=module, hook=Hooks(), device_guard=Guard()

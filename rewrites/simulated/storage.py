@@ -7,10 +7,38 @@ from typing import Any
 import torch
 
 from . import devices
-from .tensors import share, unwrap, wrap
+from .record import NotSimulated
+from .tensors import MEMORIES, blocks, share, unwrap, wrap
 
 _NAME = devices.NAME
 _Untyped = torch.UntypedStorage
+
+
+#: What memory holds after it was given back: no number, in floating types.
+_LOST = 0xFF
+
+
+class _Freed:
+    """The part of a storage that does not count: it was given back to the device.
+
+    Args:
+        index: the device.
+        size: bytes that are left.
+        whole: bytes that there were.
+    """
+
+    __slots__ = ("bytes", "memory", "size")
+
+    def __init__(self, index: int, size: int, whole: int) -> None:
+        self.memory, self.size = MEMORIES[index], size
+        self.bytes = blocks(whole) - blocks(size)
+        self.memory.live -= self.bytes
+
+    def __del__(self) -> None:
+        memory = self.memory
+        memory.live += self.bytes
+        if memory.live > memory.peak:
+            memory.peak = memory.live
 
 
 def _index(device: Any) -> int:
@@ -57,17 +85,29 @@ def _restore(storage: Any, location: str) -> Any:
 def install() -> None:
     """Give torch's storages the methods of the device."""
     host_cpu, host_resize, host_clone = _Untyped.cpu, _Untyped.resize_, _Untyped.clone
+    host_bytes = _Untyped.nbytes
 
     def cpu(self: Any) -> Any:
         return _to_host(self) if self.device.type == _NAME else host_cpu(self)
 
     def resize_(self: Any, size: int) -> Any:
-        # FSDP frees a storage with resize_(0) and lets it grow back: the memory is kept.
         if self.device.type != _NAME:
             return host_resize(self, size)
-        if size > self.nbytes():
-            raise NotImplementedError("a storage of the simulated device cannot grow")
+        whole = host_bytes(self)
+        if size > whole:
+            raise NotSimulated("storage.resize_ beyond the first size is not simulated")
+        # FSDP frees a storage with resize_(0) and lets it grow back: the memory is kept.
+        if size < self.nbytes():
+            unwrap(_view(self))[size:].fill_(_LOST)
+        self.__dict__.pop("_porter_freed", None)
+        if size < whole:
+            self._porter_freed = _Freed(self.device.index, size, whole)
         return self
+
+    def nbytes(self: Any) -> int:
+        freed = self.__dict__.get("_porter_freed")
+        size: int = host_bytes(self) if freed is None else freed.size
+        return size
 
     def clone(self: Any) -> Any:
         if self.device.type != _NAME:
@@ -81,6 +121,7 @@ def install() -> None:
         return self._new_wrapped_storage(_to_device(self._untyped_storage, device))
 
     _Untyped.cpu, _Untyped.resize_, _Untyped.clone, _Untyped.tolist = cpu, resize_, clone, tolist
+    _Untyped.nbytes = _Untyped.size = _Untyped.__len__ = nbytes
     setattr(_Untyped, _NAME, _to_device)
     setattr(_Untyped, f"is_{_NAME}", property(lambda s: s.device.type == _NAME))
     setattr(torch.TypedStorage, _NAME, typed)

@@ -10,15 +10,11 @@ import importlib
 import types
 from typing import Any
 
-from .record import RECORD, site
+from .record import RECORD, NotSimulated, site
 from .settings import load
 
 #: The package of the device that has a table, and its module within torch.
 PACKAGE, WITHIN = "torch_npu", "torch.npu"
-
-
-class NotSimulated(NotImplementedError):
-    """The real package has this name, the simulation has not."""
 
 
 def _table_name(module: str) -> str:
