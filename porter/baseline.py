@@ -11,15 +11,21 @@ import json
 import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from porter import files
 from porter.problem import Problem
 from porter.report import FileStatus, Report, SiteReport
 from porter.rule import Status
+from porter.shape import misfit
 
 FORMAT = 1
+SHAPE: dict[str, Any] = {
+    "target": str,
+    "findings": [{"path": str, "rule": str, "content": str, "count": int}],
+}
 
 Key = tuple[str, str, str]
 """Path relative to the baseline's folder, rule, hash of the content."""
@@ -36,10 +42,12 @@ class Baseline:
     Args:
         target: the target that they are about.
         entries: how many findings of each kind are accepted.
+        source: the file as it was read, if it was.
     """
 
     target: str
     entries: Mapping[Key, int]
+    source: bytes | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -64,26 +72,33 @@ def read(path: Path) -> Baseline:
         BaselineProblem: the file is missing or malformed.
     """
     try:
-        data: Any = json.loads(path.read_bytes())
+        source = files.read(path, files.REPORT)
+        data: Any = json.loads(source)
     except OSError as problem:
         why = problem.strerror or problem
         raise BaselineProblem(
             f"{path}: cannot be read: {why} (`porter check --write-baseline {path}` writes one)"
         ) from None
-    except ValueError as problem:
+    except (ValueError, RecursionError) as problem:
         raise BaselineProblem(f"{path}: not valid JSON: {problem}") from None
-    try:
-        if data["porter-baseline"] != FORMAT:
+    wrong = misfit(data, {"porter-baseline": int})
+    if not wrong and data["porter-baseline"] != FORMAT:
+        raise BaselineProblem(
+            f"{path}: its format is {data['porter-baseline']}, this porter reads {FORMAT}"
+        )
+    wrong = wrong or misfit(data, SHAPE)
+    if wrong:
+        raise BaselineProblem(f"{path}: not a baseline of porter: {wrong}")
+    entries: Counter[Key] = Counter()
+    for number, entry in enumerate(data["findings"]):
+        if entry["count"] < 1:
             raise BaselineProblem(
-                f"{path}: its format is {data['porter-baseline']!r}, this porter reads {FORMAT}"
+                f"{path}: not a baseline of porter: findings[{number}].count must be at least 1"
             )
-        entries = {
-            (str(e["path"]), str(e["rule"]), str(e["content"])): int(e["count"])
-            for e in data["findings"]
-        }
-        return Baseline(str(data["target"]), entries)
-    except (KeyError, TypeError, ValueError) as problem:
-        raise BaselineProblem(f"{path}: not a baseline of porter ({problem!r})") from None
+        # Two branches that accept the same finding leave two entries when they are merged.
+        key = entry["path"], entry["rule"], entry["content"]
+        entries[key] = max(entries[key], entry["count"])
+    return Baseline(data["target"], dict(entries), source)
 
 
 def as_json(baseline: Baseline) -> str:

@@ -48,6 +48,8 @@ class Layout:
 
     def unit(self, first: int, last: int) -> None:
         """Say that these lines belong together; units that overlap become one."""
+        if self.starts.get(first, last) <= first and self.ends.get(first, first) >= last > first:
+            return
         first = min(self.starts.get(n, n) for n in range(first, last + 1))
         last = max(self.ends.get(n, n) for n in range(first, last + 1))
         for number in range(first, last + 1):
@@ -109,12 +111,13 @@ def spoken(file: TextFile) -> Iterator[tuple[str, int, int, int, int]]:
     except TextProblem:
         found = Layout()
         _plain(file, found)
+    following = _following(lines, found)
     for number, column in sorted(found.comments.items()):
         line = lines[number - 1].rstrip("\r\n")
         if line[:column].strip():
             first, last = _behind(found, number)
         else:
-            about = _following(lines, found, number)
+            about = following[number - 1]
             first, last = found.starts.get(about, about), found.ends.get(about, about)
             if first <= number:
                 first = last = about
@@ -128,16 +131,16 @@ def _behind(found: Layout, number: int) -> tuple[int, int]:
     return (first, last) if whole else (number, number)
 
 
-def _following(lines: list[str], found: Layout, number: int) -> int:
-    """The next line that is neither blank nor a comment alone; `number` itself at the end."""
-    for after in range(number + 1, len(lines) + 1):
-        line = lines[after - 1]
-        if not line.strip():
-            continue
-        column = found.comments.get(after)
-        if column is None or line[:column].strip():
-            return after
-    return number
+def _following(lines: list[str], found: Layout) -> list[int]:
+    """For each line the next that is neither blank nor a comment alone; itself at the end."""
+    answers: list[int] = []
+    after = 0
+    for number in range(len(lines), 0, -1):
+        answers.append(after or number)
+        line = lines[number - 1]
+        if line[: found.comments.get(number, len(line))].strip():
+            after = number
+    return answers[::-1]
 
 
 # Formats ----------------------------------------------------------------------------------------
@@ -241,9 +244,15 @@ def _shell(file: TextFile, found: Layout) -> None:
 def _continued(file: TextFile, found: Layout) -> None:
     """Lines that end with a backslash belong to the next."""
     lines = lines_of(file.text)
+    first = 0  # of the lines under way
     for number, line in enumerate(lines, 1):
         if line.rstrip("\r\n").endswith("\\") and number not in found.comments:
-            found.closed(number, min(number + 1, len(lines)))
+            first = first or number
+            if number < len(lines):
+                continue
+        if first:
+            found.closed(first, number)
+        first = 0
 
 
 def _requirements(file: TextFile, found: Layout) -> None:
@@ -268,17 +277,26 @@ def _above_only(file: TextFile, found: Layout) -> None:
     if file.kind == "make":
         found.indented = False  # below a target, an indented comment is run
         _continued(file, found)
-        for part in re.finditer(r"(?ms)^[ \t]*define\b.*?^[ \t]*endef\b", file.text):
-            first, last = file.index.position(part.start()), file.index.position(part.end())
-            found.unit(first[0], last[0])
+        defined = 0  # the first line of the definition under way
+        for number, line in enumerate(lines_of(file.text), 1):
+            word = re.match(r"[ \t]*(define|endef)\b", line)
+            if word is not None and word[1] == "define":
+                defined = defined or number
+            elif word is not None and defined:
+                found.unit(defined, number)
+                defined = 0
 
 
+# A long token that is never closed runs to the end: to look for its end again at each of many would
+# take the square of the time.
 _CMAKE = re.compile(
-    r"#\[(?P<a>=*)\[.*?\](?P=a)\]|\[(?P<b>=*)\[.*?\](?P=b)\]|\"(?:[^\"\\]|\\.)*\"|\\.|(?P<mark>#)",
+    r"#\[(?P<a>=*)\[(?:.*?\](?P=a)\]|.*)|\[(?P<b>=*)\[(?:.*?\](?P=b)\]|.*)"
+    r"|\"(?:[^\"\\]|\\.)*\"|\\.|(?P<mark>#)",
     re.DOTALL,
 )
 _NATIVE = re.compile(
-    r"/\*.*?(?:\*/|\Z)|R\"(?P<a>[^()\\\s]{0,16})\(.*?\)(?P=a)\"|\"(?:[^\"\\\r\n]|\\.)*\""
+    r"/\*.*?(?:\*/|\Z)|(?<!\w)(?:u8|[uUL])?R\"(?P<a>[^()\\\s]{0,16})\((?:.*?\)(?P=a)\"|.*)"
+    r"|\"(?:[^\"\\\r\n]|\\.)*\""
     r"|(?<!\w)'(?:[^'\\\r\n]|\\.)+'|(?P<mark>//)",
     re.DOTALL,
 )

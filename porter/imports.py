@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import bisect
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -11,9 +12,11 @@ from porter.edit import Span
 from porter.module import Module
 from porter.rule import Finding
 from porter.scope import Scope
-from porter.shared import Placement, _newline, _next_line, _statement_start
+from porter.shared import Placement, _ends_line, _next_line, _statement_start
 
-_FROM = re.compile(r"from\s+([\w.]+)\s+import")
+#: The module's name, which may stand in several parts on several lines.
+_WORD = re.compile(r"\w+")
+_FROM = re.compile(r"from(?:\s|\\\s)+((?:[\w.]|\s|\\\s)+?)(?:\s|\\\s)+import\b")
 
 
 def add_imports(module: Module, findings: Iterable[Finding], placement: Placement) -> list[Span]:
@@ -22,7 +25,7 @@ def add_imports(module: Module, findings: Iterable[Finding], placement: Placemen
     needed = [n for n in needed if module.spelling(n, module.root) is None]
     if not needed:
         return []
-    newline = _newline(module.text)
+    newline = module.index.newline
     text = "".join(f"import {name}{newline}" for name in needed)
     beside = _beside(module, needed[0])
     offset, blank = (beside, False) if beside is not None else _import_place(module)
@@ -47,10 +50,8 @@ def _beside(module: Module, needed: str) -> int | None:
     for statement in module.tree.body:
         if not isinstance(statement, ast.Import):
             continue
-        alone = not any(
-            s is not statement and s.lineno == statement.end_lineno for s in module.tree.body
-        )
-        if alone and any(needed.startswith(f"{a.name}_") for a in statement.names):
+        extends = any(needed.startswith(f"{a.name}_") for a in statement.names)
+        if extends and _ends_line(module, statement):
             return _next_line(module.text, module.end(statement))
     return None
 
@@ -66,7 +67,7 @@ def _import_place(module: Module) -> tuple[int | None, bool]:
         if isinstance(statement, ast.ImportFrom) and statement.module == "__future__":
             last = statement
             continue
-        if last is not None and statement.lineno == last.end_lineno:
+        if last is not None and not _ends_line(module, last):
             return module.start(statement), False  # `"""Docs."""; import os`
         if isinstance(statement, (ast.Import, ast.ImportFrom)):
             return module.index.line_start(statement.lineno), False
@@ -89,6 +90,7 @@ def _is_docstring(statement: ast.stmt) -> bool:
 def edit_imports(module: Module, findings: Sequence[Finding], spans: Sequence[Span]) -> list[Span]:
     """Move imported names to the modules that rewrites ask for; drop those no use is left of."""
     moves = {offset: target for f in findings for offset, target in f.moves}
+    replaced = _Replaced(sorted(spans, key=lambda s: (s.start, s.end)))
     gone: list[Span] = []
     for statement, scope in module.imports:
         moved: dict[int, str] = {}
@@ -96,7 +98,7 @@ def edit_imports(module: Module, findings: Sequence[Finding], spans: Sequence[Sp
         for position, alias in enumerate(statement.names):
             if module.start(alias) in moves:
                 moved[position] = moves[module.start(alias)]
-            elif _consumed(module, statement, alias, scope, spans):
+            elif _consumed(module, statement, alias, scope, replaced):
                 dropped.add(position)
         if moved or dropped:
             gone += _edit_statement(module, statement, moved, dropped)
@@ -104,7 +106,7 @@ def edit_imports(module: Module, findings: Sequence[Finding], spans: Sequence[Sp
 
 
 def _consumed(
-    module: Module, statement: Any, alias: ast.alias, scope: Scope, spans: Sequence[Span]
+    module: Module, statement: Any, alias: ast.alias, scope: Scope, spans: _Replaced
 ) -> bool:
     """Whether the rewrites replaced every use of an imported name."""
     if alias.name == "*" or (isinstance(statement, ast.Import) and not alias.asname):
@@ -117,21 +119,36 @@ def _consumed(
         return False
     if local in module.facts.imported.get(module.dotted, ()):
         return False
-    return all(_covered(module.start(u), module.end(u), spans, local) for u in uses)
+    return all(spans.without(local, module.start(u), module.end(u)) for u in uses)
 
 
-def _covered(start: int, end: int, spans: Sequence[Span], local: str) -> bool:
-    word = re.compile(rf"(?<![\w.]){re.escape(local)}\b")
-    return any(s.start <= start and end <= s.end and not word.search(s.new) for s in spans)
+class _Replaced:
+    """What rewrites put in place of the old text, sorted; they do not overlap."""
+
+    def __init__(self, spans: Sequence[Span]) -> None:
+        self._spans = spans
+        self._starts = [span.start for span in spans]
+
+    def without(self, name: str, start: int, end: int) -> bool:
+        """Whether what replaces `[start, end)` no longer says `name`."""
+        at = bisect.bisect_right(self._starts, start) - 1
+        while at >= 0:
+            span = self._spans[at]
+            if span.start < span.end:
+                mentioned = re.search(rf"(?<![\w.]){re.escape(name)}\b", span.new)
+                return end <= span.end and not mentioned
+            at -= 1  # an insertion replaces nothing
+        return False
 
 
 def _exported(module: Module, local: str) -> bool:
     """Whether a string names it: `__all__`, a quoted annotation, getattr by name."""
-    return any(
-        re.search(rf"\b{re.escape(local)}\b", constant.value)  # type: ignore[arg-type]
-        for constant, _ in module.strings
-        if len(constant.value) < 200  # type: ignore[arg-type]
-    )
+    return local in module.once("words of strings", lambda: _words(module))
+
+
+def _words(module: Module) -> set[str]:
+    short: list[str] = [c.value for c, _ in module.strings if len(c.value) < 200]  # type: ignore[misc,arg-type]
+    return {word for text in short for word in _WORD.findall(text)}
 
 
 def _edit_statement(
@@ -175,15 +192,16 @@ def _remove(module: Module, names: list[ast.alias], gone: set[int]) -> list[Span
 def _new_lines(
     module: Module, statement: Any, moved: dict[int, str], after: bool = False
 ) -> list[Span]:
+    if not moved:
+        return []
     start = module.start(statement)
-    line = module.index.line_start(statement.lineno)
-    indent = module.text[line:start]
-    newline = _newline(module.text)
+    indent = module.index.lead(start)
+    newline = module.index.newline
     lines = []
     for target in sorted(set(moved.values())):
         names = [_spelled(statement.names[i]) for i in sorted(moved) if moved[i] == target]
         lines.append(f"from {target} import {', '.join(names)}")
-    if indent.strip():
+    if indent is None:
         return [Span(start, start, "; ".join(lines) + "; ")]
     if after:
         end = module.end(statement)
@@ -210,7 +228,7 @@ def _delete(module: Module, statement: Any) -> list[Span]:
     line = module.index.line_start(statement.lineno)
     following = _next_line(module.text, end)
     rest = module.text[end : following if following is not None else len(module.text)]
-    if module.text[line:start].strip() or rest.strip():
+    if module.index.lead(start) is None or rest.strip():
         return []
     if following is None:
         return []

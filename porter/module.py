@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from porter.scope import Binding, Collector, Scope
-from porter.syntax import LineIndex, exact_span, parse
+from porter.syntax import TOO_DEEP, LineIndex, SyntaxProblem, exact_span, parse
 
 T = TypeVar("T")
 
@@ -78,7 +78,10 @@ class Module:
         self.facts = facts
         self.tree = parse(text)
         self.index = LineIndex(text)
-        walk = Collector(self.tree)
+        try:
+            walk = Collector(self.tree)
+        except RecursionError:
+            raise SyntaxProblem(TOO_DEEP, 1, 1) from None
         self.root: Scope = walk.root
         self.scopes = walk.scopes
         self.chains = walk.chains
@@ -311,7 +314,7 @@ class Module:
         """How the imported module `name` can be written in `scope`; None if it cannot."""
         current: Scope | None = scope
         while current is not None:
-            for local in self._imported(current).get(name, ()):
+            for local in self._import_names(current).get(name, ()):
                 if scope.owner(local) is not current:
                     continue
                 found = self.resolve_name(local, scope)
@@ -320,7 +323,7 @@ class Module:
             current = current.parent
         return None
 
-    def _imported(self, scope: Scope) -> dict[str, list[str]]:
+    def _import_names(self, scope: Scope) -> dict[str, list[str]]:
         """The names that a scope imports, by what each stands for."""
         found = self._imports.get(id(scope))
         if found is None:

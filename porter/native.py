@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 _TOKENS = re.compile(
     r"//(?:\\(?:\r\n|\n|\r)|[^\r\n])*|/\*.*?(?:\*/|\Z)"
-    r'|R"(?P<tag>[^()\\ \t\r\n]{0,16})\(.*?\)(?P=tag)"'
+    r'|(?<!\w)(?:u8|[uUL])?R"(?P<tag>[^()\\ \t\r\n]{0,16})\((?:.*?\)(?P=tag)"|.*)'
     r'|"(?:[^"\\\r\n]|\\.)*"'
     r"|'(?:[^'\\\r\n]|\\.){1,8}'",
     re.DOTALL,
@@ -46,7 +46,7 @@ def code_of(text: str, *, strings: bool = True) -> str:
 
     def blank(found: re.Match[str]) -> str:
         token = found.group()
-        if strings and token[0] in "\"'R":
+        if strings and token[0] != "/":
             return token
         return re.sub(r"[^\r\n]", " ", token)
 
@@ -105,7 +105,11 @@ def callers(names: Iterable[str], files: Iterable[tuple[str, bytes]]) -> Mapping
     choice = "|".join(map(re.escape, wanted))
     receiver = r"(?<![\w.])((?:\w+(?:\([^()\n]*\))?\s*\.\s*)*)"
     called = re.compile(rf"{receiver}({choice})\s*\(".encode())
+    # A search that begins with a literal is many times as fast as one that does not.
+    signs = [re.compile(rf"{re.escape(name)}\s*\(".encode()) for name in wanted]
     for shown, data in files:
+        if not any(sign.search(data) for sign in signs):
+            continue
         for match in _calls(called, data):
             line = data.count(b"\n", 0, match.start(2)) + 1
             found.setdefault(match[2].decode(), []).append(f"{shown}:{line}")

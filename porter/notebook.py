@@ -158,6 +158,7 @@ class Notebook:
         self.unparsed = tuple(unparsed)
         self._placed = tuple(placed)
         self._starts = [place.start for place in placed]
+        self._lines: dict[int, list[int]] = {}
 
     @classmethod
     def parse(cls, data: bytes, parse: Callable[[str], object] = parse_python) -> Notebook:
@@ -188,9 +189,13 @@ class Notebook:
         if not self._placed:
             raise ValueError("the notebook has no code cell")
         place = self._placed[max(bisect.bisect_right(self._starts, offset) - 1, 0)]
-        before = place.cell.source[: max(min(offset, place.end) - place.start, 0)]
-        ends = [found.end() for found in _LINE_END.finditer(before)]
-        return CellPosition(place.cell.index, len(ends) + 1, len(before) - (ends or [0])[-1])
+        inside = max(min(offset, place.end) - place.start, 0)
+        if place.start not in self._lines:
+            found = [0, *(end.end() for end in _LINE_END.finditer(place.cell.source))]
+            self._lines[place.start] = found
+        starts = self._lines[place.start]
+        line = bisect.bisect_right(starts, inside)
+        return CellPosition(place.cell.index, line, inside - starts[line - 1])
 
     def apply(self, edits: Sequence[TextEdit]) -> bytes:
         """Return the notebook's bytes with ``edits`` of ``text`` made in its cells.

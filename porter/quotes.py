@@ -16,7 +16,7 @@ _LITERAL = re.compile(r"([a-zA-Z]*)(['\"])((?:(?!\2)[^\\])*)\2")
 
 
 def around(module: Module, start: int, end: int) -> tuple[str, ...]:
-    """The quotes of the f-strings in whose replacement fields a span lies, outermost first."""
+    """The quotes of the f-strings in which a span lies, outermost first."""
     found = []
     for node, (low, high) in module.once("f-strings", lambda: _strings(module)):
         if low < start and end < high:
@@ -48,7 +48,7 @@ def _strings(module: Module) -> list[tuple[ast.JoinedStr, tuple[int, int]]]:
 
 
 def _quote(module: Module, node: ast.JoinedStr, start: int, end: int) -> str:
-    """The quote of the literal that holds a span in a replacement field; empty if none does.
+    """The quote of the literal that holds a span between its quotes; empty if none does.
 
     A literal ends at its own quote outside of its fields, which may hold anything.
     """
@@ -60,13 +60,14 @@ def _quote(module: Module, node: ast.JoinedStr, start: int, end: int) -> str:
         opening = _OPENING.match(text, position)
         if opening is None:
             return ""
-        position, quote = opening.end(), opening[2]
+        begin = position = opening.end()
+        quote = opening[2]
         while position < last and not text.startswith(quote, position):
             if position in fields:
-                if position < start and end < fields[position]:
-                    return quote
                 position = fields[position]
             else:
                 position += 2 if text[position] == "\\" else 1
+        if begin <= start and end <= position:
+            return quote
         position += len(quote)
     return ""

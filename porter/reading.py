@@ -8,17 +8,80 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from porter import compare
+from porter import compare, files, score
 from porter.output import encodable, form_of, render
 from porter.output.view import rebased
 from porter.problem import Problem
-from porter.report import SCHEMA, Report, as_data, as_json
+from porter.report import SCHEMA, FileStatus, Report, as_data, as_json
+from porter.rule import Category, Safety, Status
+from porter.shape import misfit
 
-#: What every report of this layout has; views rely on it.
-KEYS = (
-    "target", "min_torch", "applied", "verdict", "summary", "rules", "apis", "files", "sites",
-    "provenance",
-)  # fmt: skip
+_CHECK = {
+    "kind": str, "name": str, "verdict": str, "detail": str,
+    "outcome?": frozenset({score.PASSED, score.UNPROVED, score.FAILED}),
+    "rehearsal?": {}, "onnx?": {},
+}  # fmt: skip
+_COUNTS = {status.value: int for status in Status}
+_CATEGORY = frozenset(category.value for category in Category)
+_SAFETY = frozenset(safety.value for safety in Safety)
+#: What every report of this layout has, as docs/report.schema.json says it; views rely on it.
+SHAPE: dict[str, Any] = {
+    "target": str,
+    "min_torch": str,
+    "applied": bool,
+    "verdict": {
+        "status": frozenset({"READY", "AFTER REVIEW", "BLOCKED"}),
+        "sentence": str,
+        "readiness": (int, type(None)),
+        "points": {"resolved": int, "total": int, "open": int},
+        "sites": {f"{name}?" if name == "advice" else name: int for name in score.CLASSES},
+    },
+    "summary": {
+        "files": {"read": int, **{status.value: int for status in FileStatus}},
+        "sites": {"total": int, **_COUNTS, "pending": int, "suppressed": int, "accepted": int},
+        "effort": {"rewritten": int, "left": int},
+        "rules": {"*": _COUNTS},
+    },
+    "rules": {
+        "*": {
+            "name": str, "title": str, "family": str, "topic": str, "category": _CATEGORY,
+            "safety": _SAFETY, "effort": int, "why": str, "advice": str, "references": [str],
+        }
+    },
+    "apis": [
+        {
+            "name": str, "uses": int, "files": int, **_COUNTS,
+            "known": [{
+                "kind": str, "status": str, "equivalent": str, "since": str, "note": str,
+                "source": str,
+            }],
+        }
+    ],
+    "checks?": [_CHECK],
+    "files": [
+        {
+            "path": str,
+            "status": frozenset(status.value for status in FileStatus),
+            "reason": str,
+            "hunks?": [{"old": int, "new": int, "lines": [str]}],
+        }
+    ],
+    "sites": [
+        {
+            "path": str, "line": int, "column": int, "rule": str,
+            "status": frozenset(status.value for status in Status),
+            "safety": _SAFETY, "category": _CATEGORY, "effort": int, "symbol": str, "before": str,
+            "after": str, "proposed": str, "reason": str, "cell?": int, "accepted": bool,
+            "snippet": {"start": int, "lines": [str]}, "fingerprint": str,
+        }
+    ],
+    "provenance": {
+        "porter": str, "min_torch_origin": str, "select": [str], "ignore": [str], "unsafe": bool,
+        "rules": [str], "tables": [{"name": str, "date": str, "source": str}], "torch_npu": str,
+        "hardware": str,
+    },
+}  # fmt: skip
+KEYS = tuple(key for key in SHAPE if not key.endswith("?"))
 
 
 class ReportProblem(Problem):
@@ -32,7 +95,7 @@ def load(path: Path) -> dict[str, Any]:
         ReportProblem: it is missing, malformed, or of another layout.
     """
     try:
-        data: Any = json.loads(path.read_bytes())
+        data: Any = json.loads(files.read(path, files.REPORT))
     except OSError as problem:
         raise ReportProblem(f"{path}: cannot be read: {problem.strerror or problem}") from None
     except (ValueError, RecursionError) as problem:
@@ -44,7 +107,30 @@ def load(path: Path) -> dict[str, Any]:
     missing = [key for key in KEYS if key not in data]
     if data["schema"] != SCHEMA or missing:
         raise ReportProblem(f"{path}: made by another version of porter; make it again")
+    wrong = misfit(data, SHAPE) or _unknown_rule(data)
+    if wrong:
+        raise ReportProblem(f"{path}: the report is damaged: {wrong}; make it again")
     return data
+
+
+def checks(path: Path, found: list[Any]) -> list[dict[str, Any]]:
+    """Verdicts of runs as a file holds them.
+
+    Raises:
+        ReportProblem: they are none.
+    """
+    wrong = misfit(found, [_CHECK], "checks")
+    if wrong:
+        raise ReportProblem(f"{path}: the report is damaged: {wrong}; make it again")
+    return found
+
+
+def _unknown_rule(data: Mapping[str, Any]) -> str:
+    """What is wrong if a site has a rule that the report does not explain; empty if none has."""
+    for number, site in enumerate(data["sites"]):
+        if site["rule"] not in data["rules"]:
+            return f"sites[{number}].rule is not among its rules"
+    return ""
 
 
 def shown(data: Mapping[str, Any], form: str, prefix: str = "") -> str:
@@ -56,7 +142,7 @@ def shown(data: Mapping[str, Any], form: str, prefix: str = "") -> str:
     try:
         moved = rebased(data, prefix)
         return json.dumps(moved, indent=2) + "\n" if form == "json" else render(moved, form)
-    except (KeyError, TypeError, IndexError, AttributeError) as problem:
+    except (LookupError, TypeError, ValueError, AttributeError) as problem:
         raise ReportProblem(f"the report is damaged ({problem!r}); make it again") from problem
 
 

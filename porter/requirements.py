@@ -8,15 +8,14 @@ https://python-poetry.org/docs/dependency-specification/ and conda's single `=`.
 
 from __future__ import annotations
 
-import ast
-import configparser
 import contextlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from porter import files
 from porter.config import ConfigProblem, read_toml
 from porter.targets import ACCELERATOR_SINCE, DEFAULT_MIN_TORCH, Target, version
 
@@ -27,15 +26,12 @@ _TOPS = ("pyproject.toml", "setup.py", "setup.cfg")
 _LISTS = ("requirements*.txt", "requirements*.in", "requirements/*.txt")
 _ENVIRONMENTS = tuple(f"{n}*.{e}" for n in ("environment", "conda") for e in ("yml", "yaml"))
 _NAME = r"(?:[\w.-]+::)?(?:torch|pytorch)"
-_REQUIREMENT = re.compile(
-    rf"\s*{_NAME}(?![\w.-])\s*(?:\[[^\]]*\])?\s*(?P<rest>[^;#]*)", re.IGNORECASE
-)
-_CLAUSE = re.compile(r"(?P<operator>===?|~=|!=|<=|>=|<|>|=|\^|~)?\s*v?(?P<version>\d+(?:\.\d+)*)")
-_WHEEL = re.compile(r"torch-(\d+\.\d+)")
+_REQUIREMENT = rf"(?i:\s*{_NAME}(?![\w.-])\s*(?:\[[^\]]*\])?\s*(?P<rest>[^;#]*))"
+_CLAUSE = r"(?P<operator>===?|~=|!=|<=|>=|<|>|=|\^|~)?\s*v?(?P<version>\d{1,6}(?:\.\d{1,6})*)(?!\d)"
+_WHEEL = r"torch-(\d{1,6}\.\d{1,6})(?!\d)"
 
 
-@dataclass(frozen=True)
-class Bound:
+class Bound(NamedTuple):
     """One place that asks for torch.
 
     Args:
@@ -188,9 +184,7 @@ def _named(folder: Path, *patterns: str) -> list[Path]:
 
 def _text(path: Path) -> str:
     try:
-        if not path.is_file() or path.stat().st_size > _LARGEST:
-            return ""
-        return path.read_text(encoding="utf-8-sig", errors="replace")
+        return files.read(path, _LARGEST).decode("utf-8-sig", "replace")
     except OSError:
         return ""
 
@@ -205,19 +199,19 @@ def parse(requirement: str, *, bare: str = ">=") -> tuple[Version | None, Versio
         requirement: the text.
         bare: the operator meant where a version stands alone.
     """
-    found = _REQUIREMENT.match(requirement)
+    found = re.match(_REQUIREMENT, requirement)
     return None if found is None else _bounds(found["rest"], bare)
 
 
 def _bounds(specifier: str, bare: str) -> tuple[Version | None, Version | None]:
     if "@" in specifier or "://" in specifier:
-        wheel = _WHEEL.search(specifier)
+        wheel = re.search(_WHEEL, specifier, re.ASCII)
         exact = version(wheel[1]) if wheel else None
         return exact, exact
     lowers: list[Version] = []
     uppers: list[Version] = []
-    for clause in re.split(r"[,\s|]+(?=[<>=!~^])|,", specifier.strip(" \t\"'()")):
-        found = _CLAUSE.match(clause.strip())
+    for clause in re.split(r"(?<![,\s|])[,\s|]+(?=[<>=!~^])|,", specifier.strip(" \t\"'()")):
+        found = re.match(_CLAUSE, clause.strip(), re.ASCII)
         if found is None:
             continue
         numbers = [int(n) for n in found["version"].split(".")]
@@ -302,14 +296,23 @@ def _strings(value: object) -> list[str]:
 
 def _setup_cfg(path: Path) -> Iterator[Bound]:
     text = _text(path)
-    config = configparser.RawConfigParser()
+    if "torch" not in text.lower():
+        return
+    import configparser
+
+    config = configparser.RawConfigParser(strict=False)
     with contextlib.suppress(configparser.Error):
         config.read_string(text)
-    own = config.get("options", "install_requires", fallback="")
-    yield from _located(path, text, own.splitlines(), 0)
+    own: object = config.get("options", "install_requires", fallback="")
+    yield from _located(path, text, _said(own), 0)
     if config.has_section("options.extras_require"):
         for _, extra in config.items("options.extras_require"):
-            yield from _located(path, text, extra.splitlines(), 1)
+            yield from _located(path, text, _said(extra), 1)
+
+
+def _said(value: object) -> list[str]:
+    """The lines of a value; the parser leaves a list of them where it stops at an error."""
+    return value.splitlines() if isinstance(value, str) else _strings(value)
 
 
 def _setup_py(path: Path) -> Iterator[Bound]:
@@ -317,6 +320,8 @@ def _setup_py(path: Path) -> Iterator[Bound]:
     text = _text(path)
     if "torch" not in text:
         return
+    import ast
+
     from porter.syntax import SyntaxProblem
     from porter.syntax import parse as parse_python
 
@@ -327,7 +332,7 @@ def _setup_py(path: Path) -> Iterator[Bound]:
     for node in ast.walk(tree):
         if not isinstance(node, ast.Constant) or not isinstance(node.value, str):
             continue
-        whole = _REQUIREMENT.fullmatch(node.value)
+        whole = re.fullmatch(_REQUIREMENT, node.value)
         if whole is None or not re.match(r"[<>=!~@]", whole["rest"]):
             continue
         found = _bounds(whole["rest"], "==")

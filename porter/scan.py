@@ -2,26 +2,68 @@
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+
+#: How files begin that Python cannot read but an editor may have written.
+UTF16 = (b"\xff\xfe", b"\xfe\xff")
+
+# Patterns are compiled when they are first needed: most runs need few, and compiling is slow.
 
 # Exact for valid Python: a string ends at its own quotes, raw or not, and a backslash always takes
 # the next character with it. One-line strings are matched so that quotes and "#" inside them do
 # not start anything; they stay in the text, since rules look at them.
-_TOKENS = re.compile(
+_TOKENS = (
     rb"\"\"\"(?:[^\\\"]|\\.|\"(?!\"\"))*\"\"\""
     rb"|'''(?:[^\\']|\\.|'(?!''))*'''"
     rb"|#[^\r\n]*"
     rb"|\"(?:[^\\\"\r\n]|\\.)*\""
-    rb"|'(?:[^\\'\r\n]|\\.)*'",
-    re.DOTALL,
+    rb"|'(?:[^\\'\r\n]|\\.)*'"
 )
-_CODE_IN_STRINGS = re.compile(rb"\b(?:exec|eval|compile|load_inline)\s*\(")
-_PLAIN = re.compile(r"[\w \-]+", re.ASCII)
+_RUNNERS = (b"exec", b"eval", b"compile", b"load_inline")
+# `model.eval()` is given nothing to run; torch.compile and re.compile take no program.
+_CODE_IN_STRINGS = (
+    rb"\b(?:exec|load_inline)\s*\(|\beval\s*\((?!\s*\))|(?<!\btorch\.)(?<!\bre\.)\bcompile\s*\("
+)
+#: A pattern of these characters is a word; to be read with re.ASCII.
+PLAIN = r"[\w \-]+"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
+class Pattern:
+    """A regular expression for bytes.
+
+    Args:
+        text: the expression.
+        words: every match holds one of them; empty if that is not known. They are looked for
+            first, so that most files cost neither a search nor the compilation.
+    """
+
+    text: bytes
+    words: tuple[bytes, ...] = ()
+
+    @functools.cached_property
+    def compiled(self) -> re.Pattern[bytes]:
+        """The compiled expression."""
+        return re.compile(self.text)
+
+    def may_match(self, data: bytes) -> bool:
+        """False only where a search would find nothing."""
+        return not self.words or any(word in data for word in self.words)
+
+    def search(self, data: bytes) -> bool:
+        """Whether it occurs."""
+        return self.may_match(data) and self.compiled.search(data) is not None
+
+    def places(self, data: bytes) -> Iterator[int]:
+        """Where it occurs."""
+        if self.may_match(data):
+            yield from (found.start() for found in self.compiled.finditer(data))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Marker:
     """What a file must hold for any rule to look at it.
 
@@ -32,17 +74,28 @@ class Marker:
     """
 
     words: tuple[bytes, ...]
-    patterns: tuple[re.Pattern[bytes], ...]
+    patterns: tuple[Pattern, ...]
 
     @classmethod
-    def of(cls, patterns: Iterable[str]) -> Marker:
-        """The marker for patterns of `re`, of which those without special characters are words."""
-        every = sorted(set(patterns))
-        words = {p for p in every if _PLAIN.fullmatch(p)}
+    def of(
+        cls, patterns: Iterable[str], literals: Mapping[str, Sequence[str]] | None = None
+    ) -> Marker:
+        """The marker for patterns of `re`, of which those without special characters are words.
+
+        Args:
+            patterns: the patterns.
+            literals: for a pattern, texts of which every match holds one.
+        """
+        every, known = sorted(set(patterns)), literals or {}
+        words = {p for p in every if re.fullmatch(PLAIN, p, re.ASCII)}
         needed = [w for w in words if not any(other in w for other in words - {w})]
         return cls(
             tuple(w.encode() for w in sorted(needed)),
-            tuple(re.compile(p.encode()) for p in every if p not in words),
+            tuple(
+                Pattern(p.encode(), tuple(w.encode() for w in known.get(p, ())))
+                for p in every
+                if p not in words
+            ),
         )
 
     def search(self, data: bytes) -> bool:
@@ -57,7 +110,7 @@ class Marker:
                 yield at
                 at = data.find(word, at + len(word))
         for pattern in self.patterns:
-            yield from (found.start() for found in pattern.finditer(data))
+            yield from pattern.places(data)
 
 
 def may_match(data: bytes, marker: Marker) -> bool:
@@ -68,25 +121,32 @@ def may_match(data: bytes, marker: Marker) -> bool:
         marker: what must occur for a rule to wake.
 
     Returns:
-        False if the marker occurs nowhere, or in comments and triple-quoted text only. Text that
-        is executed counts as code.
+        False if the marker occurs nowhere, or in comments and docstrings only. Where text is
+        executed, these count as code too.
     """
     if not marker.search(data):
         return False
-    return _CODE_IN_STRINGS.search(data) is not None or _in_code(data, marker)
+    return _runs_text(data) or _in_code(data, marker)
+
+
+def _runs_text(data: bytes) -> bool:
+    named = any(name in data for name in _RUNNERS)
+    return named and re.search(_CODE_IN_STRINGS, data) is not None
 
 
 def _in_code(data: bytes, marker: Marker) -> bool:
-    """Whether the marker occurs outside comments and triple-quoted text."""
+    """Whether the marker occurs outside comments and docstrings."""
     places = sorted(marker.places(data))
     end = 0  # of the last token
     position = 0
-    for token in _TOKENS.finditer(data):
+    for token in re.compile(_TOKENS, re.DOTALL).finditer(data):
         start = token.start()
         if places[position] < start:
             return True
         end = token.end()
-        prose = data[start] == _HASH or data[start : start + 3] in _TRIPLE
+        prose = data[start] == _HASH or (
+            data[start : start + 3] in _TRIPLE and _stands_alone(data, start)
+        )
         while places[position] < end:
             if not prose:
                 return True
@@ -96,5 +156,65 @@ def _in_code(data: bytes, marker: Marker) -> bool:
     return True
 
 
+# What goes on with the next line: an operator, an open bracket, a backslash, an unfinished word.
+_GOES_ON = (
+    rb"(?:[(\[{,=+\-*/%&|^~<>@\\]|\b(?:and|assert|await|else|if|in|is|not|or|return|yield))"
+    rb"\s*\Z"
+)
+
+
+def _stands_alone(data: bytes, start: int) -> bool:
+    """Whether a string in triple quotes is a statement of its own, such as a docstring."""
+    line = max(data.rfind(b"\n", 0, start), data.rfind(b"\r", 0, start)) + 1
+    if data[line:start].strip(b" \t\f").lower() not in (b"", b"r", b"u"):
+        return False
+    return re.search(_GOES_ON, data[max(line - 200, 0) : line]) is None
+
+
 _HASH = ord("#")
 _TRIPLE = (b'"""', b"'''")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Signs:
+    """Byte patterns that tell which files have something to say about others.
+
+    Args:
+        exported: prefixes of qualified names that files may pass on.
+        methods: names of methods whose definition matters.
+    """
+
+    exported: tuple[str, ...]
+    methods: tuple[str, ...]
+
+    def may_export(self, data: bytes) -> bool:
+        """Whether a file with these bytes may bind a watched name at its top level."""
+        return self._exports.search(data)
+
+    def may_define(self, data: bytes) -> bool:
+        """Whether a file with these bytes may define a watched method."""
+        return self._defines.search(data)
+
+    @functools.cached_property
+    def _exports(self) -> Pattern:
+        ways = "|".join(_import_pattern(prefix) for prefix in self.exported) or "(?!)"
+        last = sorted({prefix.rpartition(".")[2].encode() for prefix in self.exported})
+        return Pattern(f"(?m:{ways})".encode(), tuple(last))
+
+    @functools.cached_property
+    def _defines(self) -> Pattern:
+        methods = "|".join(map(re.escape, self.methods)) or "(?!)"
+        # Not "\\bdef": `re` jumps to a literal only if the pattern begins with it.
+        text = rf"def\s+(?:{methods})\s*\(".encode()
+        return Pattern(text, tuple(name.encode() for name in self.methods))
+
+
+def _import_pattern(prefix: str) -> str:
+    """Matches ways to bind something below a dotted prefix to a name."""
+    package, _, last = prefix.rpartition(".")
+    whole, last = re.escape(prefix), re.escape(last)
+    ways = [rf"from\s+{whole}[.\w]*\s+import\b", rf"import\s+{whole}\b", rf"=\s*{whole}\b"]
+    if package:
+        names = r"(?:\([^)]*?|[^\n(;]*?)"
+        ways.append(rf"from\s+{re.escape(package)}\s+import\s+{names}\b{last}\b")
+    return "|".join(ways)

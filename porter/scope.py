@@ -261,7 +261,7 @@ class Collector:
             self._visit(node.returns, scope)
         for parameter in getattr(node, "type_params", ()):
             parameter.parent = node
-            self._children(parameter, inner)
+            self._children(parameter, scope)  # bounds do not see what the body binds
         _declare(node.body, inner)
         self._body(node, node.body, inner)
 

@@ -6,7 +6,7 @@ import ast
 import bisect
 import keyword
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,10 +22,14 @@ MAX_LINE = 100
 
 @dataclass
 class Placement:
-    """Replacements with all text settled, and the assignments that they brought along."""
+    """Replacements with all text settled, and the assignments that they brought along.
+
+    `unquoted` are edits for whose text an f-string leaves no quotes.
+    """
 
     spans: list[Span] = field(default_factory=list)
     assignments: list[int] = field(default_factory=list)
+    unquoted: list[Edit] = field(default_factory=list)
 
 
 @dataclass
@@ -48,22 +52,44 @@ def place(module: Module, findings: Iterable[Finding]) -> Placement:
     placement = Placement()
     names: dict[tuple[int, str], str] = {}
     for key, group in groups.items():
-        name = _assign(module, group, placement)
+        # One name for two values would let the nearer or later assignment hide the other.
+        others = {name for (_, text), name in names.items() if text != key[1]}
+        name = _assign(module, group, placement, others)
         if name:
             names[key] = name
     for edit in edits.values():
-        text = "".join(_text(module, edit, part, names) for part in edit.parts)
-        text = fitted(text, around(module, edit.start, edit.end)) or text
-        placement.spans.append(Span(edit.start, edit.end, _apart(module.text, edit, text)))
+        text = _written(module, edit, names)
+        if text is None:
+            placement.unquoted.append(edit)
+        else:
+            placement.spans.append(Span(edit.start, edit.end, _apart(module.text, edit, text)))
     return placement
 
 
-def _text(module: Module, edit: Edit, part: str | Shared, names: dict[tuple[int, str], str]) -> str:
-    if isinstance(part, str):
-        return part
-    owner = _owner(module, edit.start, part.level)
-    name = names.get((id(owner), part.expression))
-    return name + part.tail if name else inline_text(part)
+def _written(module: Module, edit: Edit, names: Mapping[tuple[int, str], str]) -> str | None:
+    """The new text; None if an f-string around it, or it itself, leaves it no quotes."""
+    own, texts = _own_quotes(edit), []
+    for part in edit.parts:
+        text: str | None
+        if isinstance(part, str):
+            text = part
+        else:
+            name = names.get((id(_owner(module, edit.start, part.level)), part.expression))
+            text = name + part.tail if name else fitted(inline_text(part), own)
+        if text is None:
+            return None
+        texts.append(text)
+    return fitted("".join(texts), around(module, edit.start, edit.end))
+
+
+_F_STRING = re.compile(r"[fF]('{3}|\"{3}|'|\")")
+
+
+def _own_quotes(edit: Edit) -> tuple[str, ...]:
+    """The quotes of the f-string that the new text is itself, in which an expression stands."""
+    first = edit.parts[0] if edit.parts else ""
+    found = _F_STRING.match(first) if isinstance(first, str) else None
+    return (found[1],) if found else ()
 
 
 _WORD_BEFORE, _WORD_AFTER = re.compile(r"\w+\Z"), re.compile(r"\w+")
@@ -144,16 +170,17 @@ class _Bodies:
         return found
 
 
-def _assign(module: Module, group: _Group, placement: Placement) -> str:
+def _assign(module: Module, group: _Group, placement: Placement, others: set[str]) -> str:
     """Add an assignment for the group if it is worth one; return the variable's name."""
     shared, owner = group.shared, group.owner
     count = sum(1 for e in group.edits for p in e.parts if p == shared or _same(p, shared))
-    if shared.inline and count < 2 and not _too_long(module, group.edits[0]):
+    quoted = all(_written(module, e, {}) is not None for e in group.edits)
+    if shared.inline and count < 2 and quoted and not _too_long(module, group.edits[0]):
         return ""
     anchor = _anchor(module, group)
     if anchor is None:
         return ""
-    name = _free_name(module, owner, shared.name)
+    name = _free_name(module, owner, shared.name, others)
     newline = module.index.newline
     indent = module.text[module.index.line_start(module.index.position(anchor)[0]) : anchor]
     line = f"{name} = {shared.expression}{newline}{indent}"
@@ -164,16 +191,6 @@ def _assign(module: Module, group: _Group, placement: Placement) -> str:
     placement.spans.append(Span(anchor, anchor, line))
     placement.assignments.append(anchor)
     return name
-
-
-def placeable(module: Module, edit: Edit) -> bool:
-    """Whether there is a place for the assignments that an edit cannot do without."""
-    for part in edit.parts:
-        if isinstance(part, Shared) and not part.inline:
-            owner = _owner(module, edit.start, part.level)
-            if _anchor(module, _Group(part, owner, [edit])) is None:
-                return False
-    return True
 
 
 def _too_long(module: Module, edit: Edit) -> bool:
@@ -310,11 +327,11 @@ def _statement_start(module: Module, statement: Any) -> int:
     return module.start(statement)
 
 
-def _free_name(module: Module, owner: ast.AST, wish: str) -> str:
+def _free_name(module: Module, owner: ast.AST, wish: str, others: set[str]) -> str:
     scope: Scope = module.scopes[id(owner)]
     candidates = [wish, f"accelerator_{wish}", f"_{wish}"]
     candidates += [f"{wish}_{n}" for n in range(2, 100)]
-    taken: set[str] = set()
+    taken = set(others)
     for inner in scope.descendants():
         taken.update(inner.bindings)
         taken.update(inner.loads)

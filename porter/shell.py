@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 _BLANK = " \t"
 _NEWLINE = "\r\n"
@@ -22,6 +22,9 @@ _PARAMETER = re.compile(r"<<[ \t]*[A-Za-z_][\w-]*\.[\w.-]+[ \t]*>>")
 #: Words that may stand before a command without being one.
 _LEADING = frozenset("if then else elif do while until ! { time".split())
 _ALONE = frozenset("fi done esac } in".split())
+#: Words that open a group of commands, whose output may be read as a whole, and that close it.
+_OPENING = frozenset("{ if for while until case select".split())
+_CLOSING = frozenset("} fi done esac".split())
 _DEPTH = 60
 
 
@@ -123,6 +126,8 @@ class _Draft:
     assignments: list[Word] = field(default_factory=list)
     words: list[Word] = field(default_factory=list)
     captured: bool = False
+    #: How many commands were there before the parenthesis that closes right before this draft.
+    group: int | None = None
 
 
 class _Reader:
@@ -135,6 +140,8 @@ class _Reader:
         self.script = Script()
         self._waiting: list[tuple[str, bool, bool]] = []
         self._depth = 0
+        #: How many commands were there before each group of words that is open here.
+        self._groups: list[int] = []
 
     def commands(self, at: int, closer: str, *, captured: bool = False, array: bool = False) -> int:
         """Read commands up to an unmatched `closer`; return the offset behind it."""
@@ -142,11 +149,14 @@ class _Reader:
         if self._depth > _DEPTH:
             raise ShellProblem("nested too deeply", at)
         opened, draft, open_groups = at, _Draft(captured=captured), 0
+        outer, self._groups = self._groups, []
+        parentheses: list[int] = []
         while at < self.end:
             char = self.text[at]
             if closer and char == closer and not (closer == ")" and open_groups):
                 self._finish(draft)
                 self._depth -= 1
+                self._groups = outer
                 return at + 1
             joined = self._joined(at)
             if char in _BLANK or joined:
@@ -173,11 +183,16 @@ class _Reader:
                     open_groups -= 1
                 else:
                     draft = self._next(draft, captured)
+                    if char == "(":
+                        parentheses.append(len(self.script.commands))
+                    elif parentheses:  # one that is not open ends a pattern of `case`
+                        draft.group = parentheses.pop()
                     at += 1
             else:
                 at = self._add(at, draft, closer)
         self._finish(draft)
         self._depth -= 1
+        self._groups = outer
         if closer:
             raise ShellProblem(f"nothing closes this with {closer!r}", opened)
         return at
@@ -190,7 +205,17 @@ class _Reader:
 
     def _finish(self, draft: _Draft) -> None:
         words = draft.words
-        while words and words[0].raw in _LEADING:
+        group = draft.group
+        if words and words[0].raw in _CLOSING and self._groups:
+            group = self._groups.pop()
+        if group is not None and draft.captured:
+            inside = self.script.commands[group:]
+            self.script.commands[group:] = [replace(c, captured=True) for c in inside]
+        while words and words[0].raw in _LEADING | _OPENING:
+            if words[0].raw in _OPENING:
+                self._groups.append(len(self.script.commands))
+            if words[0].raw not in _LEADING:
+                break
             words = words[1:]
         if words and words[0].raw in _ALONE:
             words = words[1:]

@@ -167,6 +167,8 @@ def needs_parentheses(node: Any) -> bool:
         return parent.value is node
     if isinstance(parent, ast.keyword):
         return parent.arg is None
+    if isinstance(parent, ast.Dict) and any(v is node for v in parent.values):
+        return parent.keys[[v is node for v in parent.values].index(True)] is None
     return not isinstance(
         parent,
         (

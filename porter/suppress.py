@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import io
 import re
 import tokenize
@@ -110,6 +111,7 @@ class Suppressions:
     def _of(cls, comments: Iterable[_Comment]) -> Suppressions:
         found = cls()
         malformed = []
+        spoken: list[Spoken] = []
         for comment in comments:
             codes, scope, bad = _codes(comment.text)
             if bad:
@@ -118,12 +120,18 @@ class Suppressions:
                 whole = scope == "file-ignore"
                 first, last = (1, None) if whole else (comment.first, comment.last)
                 foreign = _PORTER.search(comment.text) is None
-                found.spoken += (Spoken(comment.line, codes, first, last, foreign, comment.column),)
-            if scope == "file-ignore":
-                found.whole += codes
+                spoken.append(Spoken(comment.line, codes, first, last, foreign, comment.column))
+        found.spoken = tuple(spoken)
+        # Any number of comments may stand above one statement.
+        about: dict[tuple[int, int | None], dict[str, None]] = {}
+        for said in spoken:
+            about.setdefault((said.first, said.last), {}).update(dict.fromkeys(said.codes))
+        for (first, last), listed in about.items():
+            if last is None:
+                found.whole = tuple(listed)
                 continue
-            for line in range(comment.first, comment.last + 1) if codes else ():
-                found.lines[line] = found.lines.get(line, ()) + codes
+            for line in range(first, last + 1):
+                found.lines[line] = found.lines.get(line, ()) + tuple(listed)
         found.malformed = tuple(malformed)
         return found
 
@@ -137,8 +145,14 @@ class Suppressions:
         Args:
             silenced: rule and line of what was silenced.
         """
+        ordered = sorted((line, code) for code, line in silenced)
+        every = {code for code, _ in silenced}
         for comment in self.spoken:
-            within = {code for code, line in silenced if comment.covers(code, line)}
+            within = every
+            if comment.last is not None:
+                first = bisect.bisect_left(ordered, (comment.first, ""))
+                last = bisect.bisect_left(ordered, (comment.last + 1, ""))
+                within = {code for _, code in ordered[first:last]}
             for named in dict.fromkeys(comment.codes):
                 if not any(code.startswith(named) for code in within):
                     yield comment, named

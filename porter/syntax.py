@@ -28,15 +28,15 @@ import re
 import sys
 import threading
 import warnings
-from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NoReturn, TypeVar
 
 _T = TypeVar("_T")
 _NEWLINE = re.compile(r"\r\n?|\n")
 _BOM = "\ufeff"
-_TOO_DEEP = "nested too deeply to be analysed; split the expression or exclude this file"
+TOO_DEEP = "nested too deeply to be analysed; split the expression or exclude this file"
 
 
 class SyntaxProblem(Exception):
@@ -75,6 +75,12 @@ class LineIndex:
         # UTF-8 of the lines that are not ASCII; None for a line that is.
         self._encoded: dict[int, bytes | None] = {}
 
+    @property
+    def newline(self) -> str:
+        """How the first line ends; a line feed where there is one line only."""
+        found = _NEWLINE.search(self._text)
+        return found[0] if found else "\n"
+
     def offset(self, lineno: int, utf8_col: int) -> int:
         """Return the character offset of ``ast``'s (``lineno``, ``col_offset``)."""
         start = self._starts[lineno - 1]
@@ -101,6 +107,25 @@ class LineIndex:
     def line_start(self, line: int) -> int:
         """Return the character offset of the first character of 1-based ``line``."""
         return self._starts[line - 1]
+
+    def lead(self, offset: int) -> str | None:
+        """Return the space in front of what begins its line; None for what does not begin one.
+
+        A line that a backslash joins to the one before does not begin anything.
+        """
+        start = self._starts[bisect_right(self._starts, offset) - 1]
+        space = self._text[start:offset]
+        before = self._text[max(start - 3, 0) : start]
+        continued = before.rstrip("\r\n").endswith("\\")
+        return None if space.strip() or continued else space
+
+    def line_end(self, offset: int) -> int:
+        """Return the offset of what ends the line of ``offset``: its newline, or the text's end."""
+        following = bisect_right(self._starts, offset)
+        if following == len(self._starts):
+            return len(self._text)
+        end = self._starts[following] - 1
+        return end - (self._text[end] == "\n" and end > offset and self._text[end - 1] == "\r")
 
     def span(self, node: ast.AST) -> tuple[int, int]:
         """Return the character offsets (start, end) of a node that has a position.
@@ -140,19 +165,25 @@ def parse(text: str) -> ast.Module:
     # Three form feeds take the place of the three UTF-8 bytes of a byte order mark: the
     # tokenizer skips them without counting an indent, so columns refer to the text as given.
     source = "\f\f\f" + text[1:] if text.startswith(_BOM) else text
+    source = without_data(source)
+    _refuse_too_much(source)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # invalid escapes and the like: not for us to say
         return _parse(text, source)
 
 
 def _parse(text: str, source: str) -> ast.Module:
+    if sys.version_info < (3, 11) and len(source) > _MAY_BE_DEEP:
+        # There `ast.parse` makes nodes without counting how deep they are, and the process dies.
+        if _depth(_mask(source)) > _MAX_NODES:
+            raise SyntaxProblem(TOO_DEEP, 1, 1)
     try:
         tree = ast.parse(source)
         reparse = sys.version_info < (3, 12)
     except SyntaxError as error:
         tree, reparse = _parse_newer(text, error), False
     except (RecursionError, MemoryError):
-        raise SyntaxProblem(_TOO_DEEP, 1, 1) from None
+        raise SyntaxProblem(TOO_DEEP, 1, 1) from None
     except ValueError as error:
         _raise_value_problem(text, error)
     _refuse_python2_that_parses(text, tree)
@@ -160,8 +191,64 @@ def _parse(text: str, source: str) -> ast.Module:
         try:
             _FStringPositions(text, reparse).correct(tree)
         except RecursionError:
-            raise SyntaxProblem(_TOO_DEEP, 1, 1) from None
+            raise SyntaxProblem(TOO_DEEP, 1, 1) from None
     return tree
+
+
+#: Long runs of numbers are looked for in texts of so many characters, and have so many themselves.
+_WITH_DATA, _DATA = 100_000, 10_000
+_NUMBER = r"[-+]?(?:0[xX][\da-fA-F]+|(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?)"
+#: At most so many at a time, since `re` remembers every round; runs that touch are one.
+_NUMBERS = re.compile(rf"(?:{_NUMBER}\s*,\s*){{1,500}}")
+_IN_LINE = re.compile(r"[^\r\n]+")
+
+
+def without_data(text: str) -> str:
+    """Blank all numbers but the first and the last of long runs, which are data and no code.
+
+    A node of ``ast`` takes some 500 bytes, the number that it stands for takes 5 in the text. All
+    other positions stay what they are.
+    """
+    if len(text) < _WITH_DATA:
+        return text
+    pieces: list[str] = []
+    last = 0
+    for start, end in _runs(text):
+        start = text.index(",", start) + 1  # what stands before the first number may belong to it
+        pieces += [text[last:start], _IN_LINE.sub(lambda m: " " * len(m[0]), text[start:end])]
+        last = end
+    return "".join([*pieces, text[last:]]) if pieces else text
+
+
+#: More words of code than these, some 200,000 dense lines, take more than 1.5 GB as a tree.
+_MAX_WORDS = 900_000
+_WORD = re.compile(r"\w+")
+
+
+def _refuse_too_much(text: str) -> None:
+    """Raise for a text whose tree would fill the memory; strings and comments do not count."""
+    if len(text) < 2 * _MAX_WORDS:
+        return
+    words = sum(1 for _ in _WORD.finditer(_mask(text)))
+    if words > _MAX_WORDS:
+        message = (
+            f"holds {words:,} words of code, more than porter takes into memory "
+            f"({_MAX_WORDS:,}); split the file or exclude it"
+        )
+        raise SyntaxProblem(message, 1, 1)
+
+
+def _runs(text: str) -> Iterator[tuple[int, int]]:
+    """Where long runs of numbers, each with a comma, begin and end."""
+    start = end = 0
+    for found in _NUMBERS.finditer(text):
+        if found.start() != end:
+            if end - start >= _DATA:
+                yield start, end
+            start = found.start()
+        end = found.end()
+    if end - start >= _DATA:
+        yield start, end
 
 
 def _raise_value_problem(text: str, error: ValueError) -> NoReturn:
@@ -181,7 +268,7 @@ def _parse_newer(text: str, error: SyntaxError) -> ast.Module:
     if "\0" in text:
         _raise_value_problem(text, ValueError(error.msg))
     if "too many nested" in error.msg:
-        raise _problem(text, error, _TOO_DEEP) from None
+        raise _problem(text, error, TOO_DEEP) from None
     code = _mask(text)
     if _depth(code) <= _MAX_DEPTH:
         tree = _with_deep_stack(lambda: _libcst_parse(text))
@@ -233,6 +320,9 @@ def _mask(text: str) -> str:
 # CPython's own limit is 200 brackets.
 _MAX_BRACKETS = 200
 _MAX_DEPTH = 1000
+#: What `ast.parse` of Python 3.10 survives is between these and twice as many, with 8 MB of stack.
+_MAX_NODES = 20_000
+_MAY_BE_DEEP = 2 * _MAX_NODES
 _DEPTH_TOKEN = re.compile(
     r"\\[\r\n]+|[(\[{]|[)\]}]|,|[\r\n;]|\b(?:not|and|or|if|else|elif|lambda|await|in|is)\b|[-+*/%@&|^~.<>:]"
 )
@@ -602,12 +692,19 @@ class _FStringPositions:
 
     def correct(self, tree: ast.AST) -> None:
         """Correct ``tree`` in place. The positions of its outermost f-strings must be right."""
-        for node in _outermost_fstrings(tree):
+        for node in _outermost_fstrings(tree, self._candidates(tree)):
             try:
                 parts = list(self._scanner.literals(*self._lines.span(node)))
                 self._assign(node, parts)
             except (_Unreadable, IndexError):
                 _mark_inexact(node)
+
+    def _candidates(self, tree: ast.AST) -> Sequence[int] | None:
+        """The lines on which an f-string may begin; None within one, where all are looked for."""
+        if not isinstance(tree, ast.Module):
+            return None
+        starts = (found.start() for found in _MAY_HAVE_FSTRING.finditer(self._text))
+        return list(dict.fromkeys(self._lines.position(start)[0] for start in starts))
 
     def _assign(self, joined: ast.AST, parts: Iterable[_Part]) -> None:
         values: list[ast.expr] = _normal_values(joined)
@@ -670,7 +767,13 @@ _FIELD_NAMES = frozenset({"FormattedValue", "Interpolation"})
 _LEAVES = frozenset({ast.Name, ast.Constant, ast.Load, ast.Store, ast.alias})
 
 
-def _outermost_fstrings(tree: ast.AST) -> list[ast.AST]:
+def _outermost_fstrings(tree: ast.AST, lines: Sequence[int] | None = None) -> list[ast.AST]:
+    """The f-strings that lie in no other one.
+
+    Args:
+        tree: where to look.
+        lines: the lines on which one may begin, sorted; statements without any are passed over.
+    """
     found: list[ast.AST] = []
     stack = [tree]
     while stack:
@@ -678,7 +781,14 @@ def _outermost_fstrings(tree: ast.AST) -> list[ast.AST]:
         if type(node).__name__ in _FSTRING_NAMES:
             found.append(node)
             continue
-        # Faster than iter_child_nodes, and this visits every node of every file.
+        if lines is not None and isinstance(node, ast.stmt):
+            # A decorator stands above the line that its definition is said to begin on.
+            above: list[ast.expr] = getattr(node, "decorator_list", [])
+            first = min([node.lineno, *(d.lineno for d in above)])
+            at = bisect_left(lines, first)
+            if at == len(lines) or lines[at] > (node.end_lineno or node.lineno):
+                continue
+        # Faster than iter_child_nodes, and this visits the nodes of every file.
         for value in node.__dict__.values():
             kind = value.__class__
             if kind is list:

@@ -6,6 +6,7 @@ accepted, and the result must still be what it was, but for the places changed.
 
 from __future__ import annotations
 
+import bisect
 import functools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,6 +16,8 @@ from typing import cast
 from porter.catalog import Catalog
 from porter.edit import Claims, Span, apply
 from porter.engine import Outcome, RuleProblem, Settled
+from porter.lookout import always_wants as always_wants
+from porter.lookout import wants as wants
 from porter.project import Patterns
 from porter.rule import QUIET, Finding, Rule, Safety, Status
 from porter.suppress import Suppressions
@@ -26,17 +29,6 @@ MAX_LENGTH = 10_000_000
 #: What porter itself has written; its advice names what rules look for.
 _TODO = re.compile(r"(?<=[#/] )porter: TODO\[[^\r\n]*")
 _PROBLEM = "the rewrite would change more than its place; file left as it was"
-
-
-def wants(catalog: Catalog, path: str) -> bool:
-    """Whether any rule looks at files with this relative path."""
-    return _wanted(catalog).match(path, folder=False)
-
-
-@functools.lru_cache(maxsize=64)
-def _wanted(catalog: Catalog) -> Patterns:
-    """All patterns at once: this is asked for every file of a project."""
-    return Patterns(sorted({pattern for rule in catalog.rules for pattern in rule.files}))
 
 
 def rules_for(catalog: Catalog, path: str) -> list[Rule]:
@@ -191,8 +183,10 @@ def _data_problem(file: TextFile, after: TextFile, spans: Sequence[Span]) -> str
     """Compare scalar by scalar: one may differ only where an edit lies inside it."""
     if len(file.scalars) != len(after.scalars):
         return _PROBLEM
+    ordered = sorted(spans, key=lambda s: (s.start, s.end))
     for old, new in zip(file.scalars, after.scalars, strict=True):
-        touched = any(old.start <= s.start and s.end <= old.end for s in spans)
+        first = bisect.bisect_left(ordered, old.start, key=lambda s: s.start)
+        touched = first < len(ordered) and ordered[first].end <= old.end
         if (len(old.path), old.is_key) != (len(new.path), new.is_key):
             return _PROBLEM
         if not touched and old.value != new.value:
@@ -206,20 +200,24 @@ def _data_problem(file: TextFile, after: TextFile, spans: Sequence[Span]) -> str
 def _settled(file: TextFile, done: _Done) -> Iterator[Settled]:
     accepted = {id(f) for f in done.accepted}
     everything = [*done.accepted, *done.left]
+    spans = sorted(dict.fromkeys(done.spans), key=lambda s: (s.start, s.end))
     for finding in sorted(everything, key=lambda f: (f.start, f.end, f.rule)):
         status = Status.REWRITTEN if id(finding) in accepted else Status.LEFT
         if status is Status.LEFT and finding.category in QUIET:
             status = Status.INFORMATION
-        yield _settle(file, finding, status, done.spans)
+        yield _settle(file, finding, status, spans)
 
 
 def _settle(file: TextFile, finding: Finding, status: Status, spans: Sequence[Span]) -> Settled:
+    """One finding, settled; the spans of the file are sorted."""
     line, column = file.index.position(finding.start)
     low = min([file.index.line_start(line), *(e.start for e in finding.edits)])
     high = _line_end(file.text, max([finding.start, *(e.end for e in finding.edits)]))
     before, after = file.text[low:high], ""
     if status is Status.REWRITTEN:
-        own = [s for s in spans if low <= s.start and s.end <= high]
+        first = bisect.bisect_left(spans, low, key=lambda s: s.start)
+        last = bisect.bisect_right(spans, high, key=lambda s: s.start)
+        own = [s for s in spans[first:last] if s.end <= high]
         after = apply(before, [Span(s.start - low, s.end - low, s.new) for s in own])
     return Settled(finding, status, line, column, before, after)
 

@@ -8,9 +8,10 @@ https://docs.conda.io/projects/conda/en/stable/user-guide/tasks/manage-environme
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from porter.around import Around, length
 from porter.rule import Category, Finding, Safety
 from porter.scalars import Scalar
 from porter.shell import Command, Script, ShellProblem, Word, effective, program
@@ -56,7 +57,9 @@ TEXT_WORDS = (
     "cuda", "gpu", "torch", "nvidia", "nccl", "cudnn", "cublas", "nvcc", "nvtx", "nsys", "tensorrt",
     "trtexec", "nvcr.io", "--gres", "gres:", "nvprof", "nvtop", "ncu -", "__global__", "__device__",
     "__host__", "accelerators:", "sparse_attention", "onebit", "zerooneadam", "quantize_training",
-    "compression_training", "kernel_inject", "_bnb_",
+    "compression_training", "kernel_inject", "_bnb_", "--nv",
+    # Wheels and indexes for CUDA (whl/cu128, +cu121, a variable behind it), sources to compile.
+    *(f"{mark}cu{digit}" for mark in "/+_-" for digit in "19$"), "%2bcu", ".cu",
     # Packages that one may install without naming any of these.
     *sorted(
         {n.lower() for r in packages() if r.cuda_bound for n in (*r.pypi, *r.imports)}
@@ -244,7 +247,7 @@ def _tolerant(text: str, start: int, end: int, *, folded: bool = False) -> Itera
                 continue
 
 
-_RECIPE = re.compile(r"^\t[@+-]*((?:\\(?:\r\n|\r|\n)|[^\r\n])*)", re.MULTILINE)
+_RECIPE = re.compile(r"(?:\A|(?<=[\r\n]))\t[@+-]*((?:\\(?:\r\n|\r|\n)|[^\r\n])*)")
 _SHELL_FUNCTION = re.compile(r"\$\(shell[ \t]+((?:[^()\r\n]|\([^()\r\n]*\))*)\)")
 
 
@@ -286,22 +289,50 @@ def in_comment(file: TextFile, offset: int) -> bool:
         TextProblem: the file cannot be read as its kind.
     """
     if file.kind in ("yaml", "json", "toml"):
-        if not any(s.start <= offset < s.end for s in file.scalars):
+        if scalar_at(file, offset) is None:
             return True
     elif file.kind in ("requirements", "ini", "dockerfile", "make", "cmake"):
-        begin = file.index.line_start(file.index.position(offset)[0])
-        ahead = file.text[begin:offset]
-        if ahead.lstrip().startswith("#") or (
-            file.kind != "dockerfile" and re.search(r"(?:^|\s)#", ahead)
-        ):
+        mark = _commented_from(file, file.index.position(offset)[0])
+        if mark is not None and mark <= offset:
             return True
-    return any(a <= offset < b for script in scripts(file) for a, b in script.comments)
+    comments = _around(
+        file, "comments", lambda: [span for script in scripts(file) for span in script.comments]
+    )
+    return comments.at(offset) is not None
+
+
+def _commented_from(file: TextFile, line: int) -> int | None:
+    """Where a line begins to be a comment."""
+    known: dict[int, int | None] = file.memo.setdefault("commented", {})
+    if line not in known:
+        begin = file.index.line_start(line)
+        marked = _COMMENT_LINE if file.kind == "dockerfile" else _COMMENT
+        found = marked.match(file.text, begin)
+        known[line] = found.end() if found else None
+    return known[line]
+
+
+_COMMENT_LINE = re.compile(r"[^\S\r\n]*#")
+_COMMENT = re.compile(r"(?:[^\S\r\n]*|[^\r\n]*?\s)#")
+
+
+def _around(
+    file: TextFile,
+    what: str,
+    spans: Callable[[], Iterable[tuple[int, int]]],
+    rank: Callable[[tuple[int, int]], int] | None = None,
+) -> Around:
+    """The spans of one sort in a file, to ask which lies around an offset."""
+    if what not in file.memo:
+        file.memo[what] = Around(spans(), rank) if rank is not None else Around(spans())
+    known: Around = file.memo[what]
+    return known
 
 
 def outermost(file: TextFile, offset: int) -> Run | None:
     """The longest command around an offset."""
-    around = [r for r in runs(file) if r.span[0] <= offset < r.span[1]]
-    return max(around, key=lambda r: r.span[1] - r.span[0], default=None)
+    found = _around(file, "outermost", lambda: [r.span for r in runs(file)], length).at(offset)
+    return None if found is None else runs(file)[found]
 
 
 #: Programs that only say what they are given.
@@ -316,7 +347,9 @@ def is_said(file: TextFile, offset: int) -> bool:
 
 def scalar_at(file: TextFile, offset: int) -> Scalar | None:
     """The scalar around an offset."""
-    return next((s for s in file.scalars if s.start <= offset < s.end), None)
+    spans = _around(file, "scalars", lambda: [(s.start, s.end) for s in file.scalars])
+    found = spans.at(offset)
+    return None if found is None else file.scalars[found]
 
 
 # Requirements -----------------------------------------------------------------------------------
@@ -372,6 +405,14 @@ def wanted(file: TextFile) -> tuple[Wanted, ...]:
         file.memo["wanted"] = tuple(sorted(_wanted(file), key=lambda w: w.start))
     known: tuple[Wanted, ...] = file.memo["wanted"]
     return known
+
+
+def hashed(file: TextFile, item: Wanted) -> bool:
+    """Whether a line of a requirements file says which wheels alone may be installed."""
+    if file.kind != "requirements":
+        return False
+    line = re.compile(r"(?:\\(?:\r\n|\r|\n)|[^\r\n])*").match(file.text, item.start)
+    return line is not None and "--hash" in line.group()
 
 
 def _wanted(file: TextFile) -> Iterator[Wanted]:

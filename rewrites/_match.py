@@ -588,6 +588,41 @@ def open_parenthesis(module: Module, call: ast.Call) -> int:
     return module.text.index("(", module.end(call.func)) + 1
 
 
+_OPENED = re.compile(r"\((?:\s|\\\s|#[^\r\n]*[\r\n])*\Z")
+_CLOSED = re.compile(r"(?:\s|\\\s|#[^\r\n]*[\r\n])*\)")
+
+
+def outer_span(module: Module, node: Any) -> tuple[int, int]:
+    """Both offsets of an expression with the parentheses around it that are its own."""
+    start, end = module.span(node)
+    parent = node.parent
+    if isinstance(parent, (ast.ClassDef, ast.MatchValue)):
+        return start, end
+    low = 0
+    if isinstance(parent, ast.Call) and node is not parent.func:
+        low = open_parenthesis(module, parent)
+    while True:
+        opened = _OPENED.search(module.text, max(low, start - _REACH), start)
+        closed = _CLOSED.match(module.text, end)
+        if opened is None or closed is None:
+            return start, end
+        line = module.index.line_start(module.index.position(opened.start())[0])
+        if "#" in module.text[line : opened.start()]:  # it may stand in a comment
+            return start, end
+        start, end = opened.start(), closed.end()
+
+
+#: How much space may stand behind a parenthesis that is looked for.
+_REACH = 200
+
+
+def argument_span(module: Module, given: ast.AST) -> tuple[int, int]:
+    """Both offsets of an argument of a call, with the parentheses around its value."""
+    if isinstance(given, (ast.keyword, ast.Starred)):
+        return module.start(given), outer_span(module, given.value)[1]
+    return outer_span(module, given)
+
+
 def attribute_token(module: Module, node: ast.Attribute) -> tuple[int, int] | None:
     """Span of the attribute's own name; None if it is not spelled plainly."""
     end = module.end(node)

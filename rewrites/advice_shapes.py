@@ -153,10 +153,9 @@ def _is_hot(module: Module, node: Any) -> bool:
 def _masks_read(site: Site) -> Iterator[Finding]:
     """`x[mask]` where it is read."""
     module = site.module
-    for node in ast.walk(module.tree):
+    for node in module.subscripts:
         if (
-            isinstance(node, ast.Subscript)
-            and isinstance(node.ctx, ast.Load)
+            isinstance(node.ctx, ast.Load)
             and isinstance(node.slice, (ast.Compare, ast.Name, ast.UnaryOp, ast.BinOp, ast.Call))
             and _is_hot(module, node)
             and is_mask(module, node.slice)

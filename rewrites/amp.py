@@ -23,6 +23,7 @@ from ._match import (
     TOO_OLD,
     Spelled,
     argument,
+    argument_span,
     guarded,
     has_star,
     implies,
@@ -286,7 +287,8 @@ def _rewrite_use(site: Site, target: Target, code: str, plan: Planner) -> Iterat
     imported = isinstance(site.node, ast.Name) and len(bindings) == 1 and bindings[0].statement
     if imported and _movable(site.module, bindings[0], code, plan, target):
         if found.edits:
-            yield site.finding(*found.edits, imports=found.imports, span=span)
+            follows = site.finding(*found.edits, imports=found.imports, span=span)
+            yield replace(follows, together=site.module.start(bindings[0].node))
         return
     torch = torch_at(site)
     if torch is None:
@@ -316,7 +318,8 @@ def _import(site: Site, target: Target, code: str, plan: Planner) -> Iterator[Fi
         )
         return
     if _movable(site.module, binding, code, plan, target):
-        yield site.finding(moves=((site.module.start(site.node), "torch.amp"),))
+        alias = site.module.start(site.node)
+        yield replace(site.finding(moves=((alias, "torch.amp"),)), together=alias)
 
 
 # Writing a call -------------------------------------------------------------------------------
@@ -337,7 +340,7 @@ def first_argument(module: Module, call: ast.Call, *parts: str | Shared) -> Edit
     every = [*call.args, *call.keywords]
     if not every:
         return Edit.of(opening - 1, opening, "(", *parts)
-    gap = module.text[opening : min(module.start(a) for a in every)]
+    gap = module.text[opening : min(argument_span(module, a)[0] for a in every)]
     if "\n" in gap and "#" not in gap:
         return Edit.of(opening - 1, opening, "(", gap, *parts, ",")
     return Edit.of(opening - 1, opening, "(", *parts, "," if gap[:1].isspace() else ", ")
@@ -346,9 +349,10 @@ def first_argument(module: Module, call: ast.Call, *parts: str | Shared) -> Edit
 def last_argument(module: Module, call: ast.Call, *parts: str | Shared) -> Edit:
     """Put a new argument behind the others of a call that has some."""
     every = [*call.args, *call.keywords]
-    gap = module.text[open_parenthesis(module, call) : min(module.start(a) for a in every)]
+    first = min(argument_span(module, a)[0] for a in every)
+    gap = module.text[open_parenthesis(module, call) : first]
     space = gap if "\n" in gap and "#" not in gap else " "
-    end = max(module.end(a) for a in every)
+    end = max(argument_span(module, a)[1] for a in every)
     return Edit.of(end, end, ",", space, *parts)
 
 
@@ -513,7 +517,8 @@ def _plan_autocast(site: Site, target: Target) -> Plan:
             return Plan(problem=STARRED)
         edits, added = switched_off(site, call, argument(call, 0, "enabled"), kind.part)
     for name, value in zip(names[1:], call.args[1:], strict=False):
-        edits.append(Edit.of(module.start(value), module.start(value), name))
+        start, _ = argument_span(module, value)
+        edits.append(Edit.of(start, start, name))
     return _call(site, call, kind, first, edits, added, "amp.autocast")
 
 
@@ -536,7 +541,7 @@ def _call(
             edits = [*edits, last_argument(module, call, *added)]
     if first and opening.parts[-1] == ",":
         # The first argument stands apart from the parenthesis.
-        edits = _named(edits, module.start(call.args[0]), first)
+        edits = _named(edits, argument_span(module, call.args[0])[0], first)
     elif first:
         opening = replace(opening, parts=(*opening.parts, first))
     return Plan((opening, *edits), kind.imports, name=name)

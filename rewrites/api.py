@@ -11,10 +11,11 @@ from dataclasses import replace
 from typing import Any
 
 from porter.rule import Category, Edit, Finding, Safety, change, keep, rule
+from porter.scope import parent_of
 from porter.site import Site, needs_parentheses
 from porter.targets import ACCELERATOR_SINCE, Target
 
-from ._match import TOO_OLD, body_span, guarded, torch_at
+from ._match import TOO_OLD, body_span, guarded, outer_span, torch_at
 from ._table import DEVICE_MODULE_SINCE, Row, row
 from .device import NAME_TAKEN, npu_import
 
@@ -389,13 +390,11 @@ def _guarded_statement(
 ) -> Finding:
     module = site.module
     start = module.start(statement)
-    line = module.index.line_start(statement.lineno)
-    indent = module.text[line:start]
+    indent = module.index.lead(start)
     rest = module.text[module.end(statement) : _line_end(module.text, module.end(statement))]
-    if indent.strip() or rest.lstrip()[:1] == ";":
+    if indent is None or rest.lstrip()[:1] == ";":
         return _prefixed(renamed, start, f"{available} and ")
-    end = _line_end(module.text, start)
-    newline = "\r\n" if module.text.startswith("\r\n", end) else module.text[end : end + 1] or "\n"
+    newline = module.index.newline
     unit = "\t" if indent.endswith("\t") else "    "
     return _prefixed(renamed, start, f"if {available}:{newline}{indent}{unit}")
 
@@ -460,19 +459,24 @@ def _asked_about(site: Site) -> bool:
 
 def _native_field(site: Site) -> str:
     """A field of the device's properties that other devices lack or fill differently."""
-    call: Any = site.call
-    if call is None:
-        return ""
-    uses: list[Any] = [call]
-    parent = call.parent
-    if isinstance(parent, ast.Assign) and isinstance(parent.targets[0], ast.Name):
-        owner = site.scope.owner(parent.targets[0].id)
-        uses += list(owner.uses(parent.targets[0].id)) if owner else []
-    for use in uses:
-        around = use.parent
-        if isinstance(around, ast.Attribute) and around.attr not in ("name", "total_memory"):
-            return around.attr
+    functions = [site.node, *_assigned_uses(site, site.node)]
+    around = ((f, parent_of(f)) for f in functions)
+    calls = [p for f, p in around if isinstance(p, ast.Call) and p.func is f]
+    for call in calls:
+        for use in (call, *_assigned_uses(site, call)):
+            field = parent_of(use)
+            if isinstance(field, ast.Attribute) and field.attr not in ("name", "total_memory"):
+                return field.attr
     return ""
+
+
+def _assigned_uses(site: Site, node: Any) -> list[Any]:
+    """The uses of the variable that an expression is assigned to."""
+    target = node.parent.targets[0] if isinstance(node.parent, ast.Assign) else None
+    if not isinstance(target, ast.Name):
+        return []
+    owner = site.module.scope(target).owner(target.id)
+    return list(owner.uses(target.id)) if owner else []
 
 
 def _redundant_seed(site: Site, target: Target) -> bool:
@@ -512,8 +516,10 @@ def rename(
     base = _torch_node(site)
     if base is not None:
         start = module.end(base) + 1
-        if module.text[start - 1 : start] == ".":
-            old_parts = module.text[start : site.end].split(".")
+        old = module.text[start : site.end]
+        # In `(torch.cuda).x` a parenthesis would stay without its other half.
+        if module.text[start - 1 : start] == "." and not {"(", ")"} & set(old):
+            old_parts = old.split(".")
             start, end, text = _shortest(start, site.end, old_parts, new.split("."))
             return site.finding(Edit.of(start, end, text), *edits, imports=imports, guards=guards)
     torch = torch_at(site)
@@ -568,7 +574,8 @@ def _keyword_edits(site: Site, known: Row, parameters: tuple[str, ...]) -> tuple
         if place >= len(names) or place >= len(old) or old[place] != keyword.arg:
             return None
         module = site.module
-        edits.append(Edit.of(module.start(keyword), module.start(keyword.value), ""))
+        value, _ = outer_span(module, keyword.value)
+        edits.append(Edit.of(module.start(keyword), value, ""))
     return tuple(edits)
 
 

@@ -212,6 +212,8 @@ def _call_span(site: Site) -> tuple[int, int]:
 def _to_device(site: Site, call: ast.Call, token: tuple[int, int]) -> Finding:
     """`.cuda(...)` as `.to(...)`."""
     module = site.module
+    if len(call.args) > 2:
+        return site.gap("too many arguments to tell apart; write .to(device, ...) by hand")
     where: ast.expr | None = call.args[0] if call.args else None
     blocking: ast.expr | None = call.args[1] if len(call.args) > 1 else None
     for keyword in call.keywords:

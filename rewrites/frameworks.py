@@ -88,7 +88,7 @@ def lightning_gpu(site: Site, target: Target) -> Iterator[Finding]:
         if not target.agnostic or not site.module.exact(value):
             yield site.gap(NO_NPU, span=span)
             continue
-        quote = site.module.text[span[0]]
+        quote = site.module.text[span[1] - 1]
         yield site.finding(Edit.of(*span, f"{quote}auto{quote}"), reason=AUTO, span=span)
 
 

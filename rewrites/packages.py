@@ -212,12 +212,12 @@ def _markers() -> tuple[str, ...]:
     tops = sorted({re.escape(n.partition(".")[0]) for n in by_import()})
     used = sorted({n.rpartition(".")[2] for n in by_use()} - {"nms", "Trainer", "Fabric"})
     return (
-        rf"from[ \t]+(?:{'|'.join(tops)})\b",
-        rf"import[ \t][^\n#;]*\b(?:{'|'.join(tops)})\b",
+        rf"from(?:[ \t\f]|\\\s+)+(?:{'|'.join(tops)})\b",
+        rf"import(?:[ \t\f]|\\\s+)(?:[^\n#;\\]|\\\s+)*\b(?:{'|'.join(tops)})\b",
         *used,
         r"ops\.nms\b",
         "lightning",
-        r"torchvision\.ops",
+        r"torchvision\s*\.\s*ops",
     )
 
 

@@ -15,7 +15,7 @@ from porter.rule import Category, Edit, Finding, change, keep, rule
 from porter.site import Site
 from porter.targets import Target
 
-from ._match import attribute_token, torch_at
+from ._match import attribute_token, outer_span, torch_at
 from .amp import device_type
 
 MARKERS = (r"ProfilerActivity\.CUDA", "use_cuda", r"cuda_(time|memory)", "emit_nvtx")
@@ -168,7 +168,7 @@ def profiler_use_cuda(site: Site, target: Target) -> Iterator[Finding]:
         yield site.gap("write use_device with the target's device type")
         return
     value: ast.expr = site.node.value
-    start, end = site.module.span(value)
+    start, end = outer_span(site.module, value)
     name = Edit.of(site.start, start, "use_device=")
     if isinstance(value, ast.Constant) and not value.value:
         yield site.finding(name, Edit.of(start, end, "None"))
@@ -259,8 +259,11 @@ def _sort_key(site: Site) -> Iterator[Finding]:
         and parent.func.attr == "table"
         and parent.args[:1] == [site.node]
     )
-    if (by_keyword or first) and site.module.exact(site.node):
-        yield site.replace(site.text.replace("cuda", "device", 1))
+    if by_keyword or first:
+        if "cuda" in site.text and site.module.exact(site.node):
+            yield site.replace(site.text.replace("cuda", "device", 1))
+        else:
+            yield site.gap('the name is put together here; write the one with "device"')
     elif isinstance(parent, ast.Call) and getattr(parent.func, "attr", "") == "export_stacks":
         yield site.information("torch reads this as the time of any device")
 

@@ -11,6 +11,7 @@ import ast
 import dataclasses
 import math
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from porter.module import Module
@@ -79,13 +80,20 @@ def _words_of(module: Module, node: ast.AST) -> set[str]:
 
 def _words_of_chain(module: Module, node: ast.If) -> set[str]:
     """The words of all tests of the if/elif chain that `node` belongs to."""
-    top: Any = node
-    while isinstance(top.parent, ast.If) and top.parent.orelse == [top]:
-        top = top.parent
+    top = _top(node)
     return module.once(
         ("words of chain", id(top)),
         lambda: {word for arm in _chain(top) for word in words(arm.test)},
     )
+
+
+def _top(node: ast.If) -> ast.If:
+    """The first arm of the if/elif chain that `node` belongs to."""
+    top: Any = node
+    while isinstance(top.parent, ast.If) and top.parent.orelse == [top]:
+        top = top.parent
+    found: ast.If = top
+    return found
 
 
 def _chain(top: ast.If) -> list[ast.If]:
@@ -133,7 +141,9 @@ def _others_around(site: Site, everything: bool) -> set[str]:
         if parent is function or isinstance(parent, (ast.ClassDef, ast.Lambda)):
             break
         if isinstance(parent, ast.If):
-            found |= _words_of_chain(module, parent)
+            if not isinstance(child, ast.If) or parent.orelse != [child]:
+                # Else the chain was met at the arm below.
+                found |= _words_of_chain(module, parent)
             for other in _next_choices(parent):
                 found |= _words_of(module, other.test)
             if function is not None and _asks_for_cuda(module, parent.test):
@@ -182,6 +192,10 @@ def _compares(node: ast.AST) -> bool:
 
 def _asks_for_cuda(module: Module, test: ast.expr) -> bool:
     """`device == "cuda"`, `is_cuda_available()`: a test that names CUDA, but not torch's own."""
+    return module.once(("asks for cuda", id(test)), lambda: _names_cuda(module, test))
+
+
+def _names_cuda(module: Module, test: ast.expr) -> bool:
     if _compares(test):
         return True
     return any(
@@ -224,13 +238,24 @@ def _others_around_variable(site: Site) -> set[str]:
         if isinstance(parent, ast.Assign) and child is parent.value:
             targets = [t for t in parent.targets if isinstance(t, ast.Name)]
             owners = [(site.scope.owner(t.id), t.id) for t in targets]
-            uses = [u for owner, name in owners if owner for u in owner.uses(name)]
-            tests = (site.at(u, "name") for u in uses if _is_test(u))
-            return {w for t in tests for w in _others_around(t, everything=False)}
+            return {w for o, name in owners if o for w in _others_around_uses(site, o, name)}
         if not isinstance(parent, (ast.Call, ast.BoolOp, ast.UnaryOp, ast.Compare)):
             break
         child = parent
     return set()
+
+
+def _others_around_uses(site: Site, owner: Scope, name: str) -> set[str]:
+    """The same for all tests of one variable, which may be assigned any number of times."""
+    return site.module.once(
+        ("others", site.scope, owner, name),
+        lambda: {
+            word
+            for use in owner.uses(name)
+            if _is_test(use)
+            for word in _others_around(site.at(use, "name"), everything=False)
+        },
+    )
 
 
 def _is_test(use: Any) -> bool:
@@ -240,14 +265,49 @@ def _is_test(use: Any) -> bool:
 
 
 def _moves_along(site: Site) -> bool:
-    """Whether what is chosen by a test is rewritten with it: it says "cuda" itself."""
-    region = _guarded_nodes(site)
+    """Whether what is chosen by a test is rewritten with it: it says "cuda" itself.
+
+    The arms of one chain are opened together, or none is: half of a chain would choose wrongly.
+    """
+    return all(map(_says_cuda, [_guarded_nodes(site), *_behind_chain(site)]))
+
+
+def _says_cuda(region: list[ast.AST]) -> bool:
     return not region or any(
         (isinstance(n, ast.Constant) and isinstance(n.value, str) and n.value.startswith("cuda"))
         or (isinstance(n, ast.Attribute) and n.attr == "cuda")
         for part in region
         for n in ast.walk(part)
     )
+
+
+def _behind_chain(site: Site) -> Iterator[list[ast.AST]]:
+    """What runs behind each check for CUDA in the if/elif chain of the site."""
+    child: Any = site.node
+    for parent in site.module.parents(site.node):
+        if isinstance(parent, ast.stmt):
+            break
+        child = parent
+    else:
+        return
+    if not isinstance(parent, ast.If) or child is not parent.test:
+        return
+    for arm in _chain(_top(parent)):
+        for node in ast.walk(arm.test):
+            if (
+                isinstance(node, ast.Call)
+                and site.module.name_of(node.func) == "torch.cuda.is_available"
+            ):
+                yield _behind(arm, _negated(site.module, node))
+
+
+def _negated(module: Module, node: ast.expr) -> bool:
+    negations = 0
+    for parent in module.parents(node):
+        if isinstance(parent, ast.stmt):
+            break
+        negations += isinstance(parent, ast.UnaryOp) and isinstance(parent.op, ast.Not)
+    return bool(negations % 2)
 
 
 def _left(finding: Finding, reason: str, category: Category, effort: int) -> Finding:
@@ -292,18 +352,27 @@ def _guarded_nodes(site: Site) -> list[ast.AST]:
         return []
     if site.kind not in ("name", "string", "attribute"):
         return []
+    negated = _negated(site.module, site.node)
     child: Any = site.node
     for parent in site.module.parents(site.node):
         if isinstance(parent, ast.If) and child is parent.test:
-            if _fails(parent.body):
-                return _after(parent) + list(parent.orelse)
-            return list(parent.body)
+            return _behind(parent, negated)
         if isinstance(parent, ast.IfExp) and child is parent.test:
-            return [parent.body]
+            return [parent.orelse if negated else parent.body]
         if isinstance(parent, ast.stmt):
             return []
         child = parent
     return []
+
+
+def _behind(branch: ast.If, negated: bool) -> list[ast.AST]:
+    """The statements that run only if a check in the test of a branch succeeds."""
+    if _fails(branch.body):
+        return _after(branch) + list(branch.orelse)
+    if not negated:
+        return list(branch.body)
+    ends = isinstance(branch.body[-1], (ast.Return, ast.Continue, ast.Break))
+    return list(branch.orelse) + (_after(branch) if ends else [])
 
 
 def _comparison_of(site: Site) -> Any:
@@ -482,7 +551,13 @@ def _package(module: Module, root: ast.Name, scope: Scope) -> str:
     if found is not None:
         return found.name.partition(".")[0]
     owner = scope.owner(root.id)
-    for binding in owner.bindings.get(root.id, ()) if owner else ():
+    if owner is None:
+        return ""
+    return module.once(("decorated", owner, root.id), lambda: _decorated(module, owner, root.id))
+
+
+def _decorated(module: Module, owner: Scope, name: str) -> str:
+    for binding in owner.bindings.get(name, ()):
         for decorator in getattr(binding.node, "decorator_list", ()):
             function = decorator.func if isinstance(decorator, ast.Call) else decorator
             top = module.name_of(function).partition(".")[0]

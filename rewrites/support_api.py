@@ -151,7 +151,7 @@ def _markers() -> tuple[str, ...]:
         r"special\.i[01]\b",
         r"sparse\.mm\b",
         r"mobile_optimizer",
-        rf"\b(?:{'|'.join(n.rpartition('.')[2] for n in WITH_DTYPES)})\([^)\n]*\bdtype",
+        rf"\b(?:{'|'.join(n.rpartition('.')[2] for n in WITH_DTYPES)})\([\s\S]{{0,240}}?\bdtype",
     )
 
 

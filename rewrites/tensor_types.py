@@ -19,6 +19,7 @@ from porter.targets import ACCELERATOR_SINCE, Target
 
 from ._match import (
     TOO_OLD,
+    argument_span,
     attribute_token,
     device_expression,
     has_star,
@@ -197,7 +198,7 @@ def _constructed(site: Site, call: ast.Call) -> Finding:
     name = Edit.of(site.start, site.end, f"{torch[0]}.{kind}")
     more = (f"dtype={torch[0]}.{dtype}, device=", device.part)
     if call.args:
-        end = module.end(call.args[-1])
+        end = argument_span(module, call.args[-1])[1]
         last = Edit.of(end, end, ", ", *more)
     else:
         opening = open_parenthesis(module, call)
@@ -325,7 +326,10 @@ def cuda_tensor_type_string(site: Site, target: Target) -> Iterator[Finding]:
         yield site.gap("the string is part of a concatenation; write device and dtype by hand")
         return
     if not target.agnostic:
-        start = site.module.text.index("cuda", site.start)
+        start = site.module.text.find("cuda", site.start, site.end)
+        if start < 0:
+            yield site.gap("the name is written with escapes; write it by hand")
+            return
         yield site.finding(Edit.of(start, start + 4, "npu"), imports=npu_import(target))
         return
     if not target.has(ACCELERATOR_SINCE):
@@ -428,7 +432,7 @@ def cuda_default_tensor_type(site: Site, target: Target) -> Iterator[Finding]:
     if call is None or not call.args:
         return
     module, argument = site.module, call.args[0]
-    if "cuda" not in module.segment(argument):
+    if "cuda" not in re.sub(r"#[^\r\n]*", "", module.segment(argument)):
         return
     name = _default_name(module, argument)
     statement: Any = call.parent  # type: ignore[attr-defined]
@@ -449,11 +453,9 @@ def cuda_default_tensor_type(site: Site, target: Target) -> Iterator[Finding]:
     if target.agnostic and device is None:
         yield site.gap(NAME_TAKEN)
         return
-    line = module.index.line_start(statement.lineno)
-    indent = module.text[line : module.start(statement)]
-    newline = "\r\n" if "\r\n" in module.text else "\n"
-    joint = "; " if indent.strip() else newline + indent
-    span = module.span(call)
+    span = module.span(statement)  # with parentheses around the call
+    indent = module.index.lead(span[0])
+    joint = "; " if indent is None else module.index.newline + indent
     found = site.finding(
         Edit.of(
             *span,

@@ -76,9 +76,12 @@ def cuda_source(site: TextSite, target: Target) -> Iterator[Finding]:
     """
     code = code_of(site.text, strings=False)
     kernels = [m[1] for m in _KERNEL.finditer(code)]
-    first = _GLOBAL.search(code)
+    # Without a kernel the first line of code counts, not a comment above it.
+    first = _GLOBAL.search(code) or re.search(r"\S+", code)
+    if first is None:
+        return  # nothing, or nothing but comments
     offered = exports(site.text)
-    span = first.span() if first else (0, min(len(site.text), 1))
+    span = first.span()
     parts = []
     count = len(_GLOBAL.findall(code))
     if count:

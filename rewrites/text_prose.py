@@ -166,8 +166,7 @@ def _lines_of(site: TextSite, places: list[tuple[int, int]]) -> str:
 
 # POR857 -----------------------------------------------------------------------------------------
 
-_FENCE = re.compile(r"^[ \t]*(?P<fence>`{3,}|~{3,})[^\n`]*\n(?P<code>.*?)^[ \t]*(?P=fence)[ \t]*$",
-                    re.MULTILINE | re.DOTALL)  # fmt: skip
+_FENCE = re.compile(r"[ \t]*(?P<fence>`{3,}(?=[^`]*\Z)|~{3,})(?P<more>.*)", re.DOTALL)
 _COMMANDS = re.compile(
     r"CUDA_VISIBLE_DEVICES=|\bnvidia-smi\b|/whl/(?:nightly/)?cu\d+|==[\d.]+\+cu\d{2,3}\b"
     r"|--gpus[ =]|--runtime[= ]nvidia|--device[= ]+[\"']?cuda|\bPYTORCH_CUDA_ALLOC_CONF="
@@ -228,11 +227,20 @@ def documentation_for_cuda(site: TextSite, target: Target) -> Iterator[Finding]:
 
 
 def _code(site: TextSite) -> Iterator[tuple[int, str]]:
-    """The code blocks of a document, each with its offset."""
+    """The lines of the code blocks of a document, each with its offset."""
     if site.path.endswith(".rst"):
         for start, line in site.file.lines():
             if line[:1] in (" ", "\t"):
                 yield start, line
         return
-    for block in _FENCE.finditer(site.text.replace("\r", " ")):
-        yield block.start("code"), block["code"]
+    fence = ""
+    for start, line in site.file.lines():
+        found = _FENCE.match(line)
+        mark = found["fence"] if found is not None else ""
+        if found is None or (fence and not mark.startswith(fence)):
+            if fence:
+                yield start, line
+        elif not fence:
+            fence = mark
+        elif not found["more"].strip():
+            fence = ""

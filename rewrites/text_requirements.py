@@ -86,6 +86,8 @@ def cuda_build_pinned(site: TextSite, target: Target) -> Iterator[Finding]:
             continue
         span = item.start + found.start(), item.start + found.end()
         written = site.text[slice(*span)] == found.group()
+        # Hashes are those of the wheels for CUDA; of two clauses, one may exclude such a build.
+        sure = written and len(_LOCAL.findall(item.text)) == 1 and not art.hashed(site.file, item)
         if target.agnostic:
             yield site.gap(
                 item.span,
@@ -94,7 +96,7 @@ def cuda_build_pinned(site: TextSite, target: Target) -> Iterator[Finding]:
                 category=Category.POTENTIAL,
                 symbol=item.name,
             )
-        elif written and re.search(r"==\s*[\d.]+\w*\+cu\d+", item.text):
+        elif sure and re.search(r"==\s*[\d.]+\w*\+cu\d+", item.text):
             yield site.replace(span, "", symbol=item.name)
         else:
             yield site.gap(item.span, f"ask for {item.name} without {found.group()}")

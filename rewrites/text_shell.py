@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import bisect
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from porter.rule import Category, Edit, Finding, Safety, change, keep
+from porter.scalars import Scalar
 from porter.shell import options
 from porter.targets import Target, version
 from porter.text_site import TextSite, text_rule
@@ -173,10 +175,15 @@ def _written(text: str, start: int) -> str | None:
 
 
 def _value_of(site: TextSite, path: tuple[str | int, ...], start: int) -> str | None:
-    value = next(
-        (s.value for s in site.file.scalars if s.start > start and s.path == path and not s.is_key),
-        None,
-    )
+    if "values" not in site.file.memo:
+        values: dict[tuple[str | int, ...], list[Scalar]] = {}
+        for scalar in site.file.scalars:
+            if not scalar.is_key:
+                values.setdefault(scalar.path, []).append(scalar)
+        site.file.memo["values"] = values
+    known: list[Scalar] = site.file.memo["values"].get(path, [])
+    behind = bisect.bisect_right(known, start, key=lambda s: s.start)
+    value = known[behind].value if behind < len(known) else None
     return None if value is None or "${" in value or "$(" in value else value
 
 

@@ -27,6 +27,9 @@ MARKER = Marker.of(["cuda"])
         b"s = r'\\'; x.cuda()",
         b's = "a\\\nb"; x.cuda()',
         b'exec("""\nx.cuda()\n""")',
+        b'x = """torch.cuda"""',
+        b"f(\n    '''cuda''')",
+        b'return """cuda"""',
     ],
 )
 def test_code_counts(code: bytes) -> None:
@@ -39,7 +42,8 @@ def test_code_counts(code: bytes) -> None:
         b"x = 1",
         b"# cuda\nx = 1",
         b'"""runs on cuda"""\nx = 1',
-        b"x = '''cuda \\''' cuda'''  # cuda",
+        b"'''cuda \\''' cuda'''  # cuda",
+        b"def f(x):\n    r'''cuda'''",
     ],
 )
 def test_prose_does_not(code: bytes) -> None:

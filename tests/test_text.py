@@ -222,8 +222,24 @@ def test_broken_data_names_its_line(kind: str, text: str, line: int) -> None:
 
 
 def test_deep_json_does_not_recurse() -> None:
-    text = "[" * 20_000 + '"x"' + "]" * 20_000
+    text = "[" * 200 + '"x"' + "]" * 200
     assert [s.value for s in read_scalars("json", text)] == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("json", '{"a":' * 100_000 + "1" + "}" * 100_000),
+        ("yaml", "a: " + "[" * 20_000 + "]" * 20_000),
+        ("toml", "a = " + "[" * 100_000 + "]" * 100_000),
+        ("toml", "a." * 100_000 + "a = 1"),
+        ("toml", "a = " + "[" * 210 + "1" + "]" * 210),
+    ],
+)
+def test_what_is_nested_too_deeply_is_refused(kind: str, text: str) -> None:
+    """Each scalar carries the keys above it: the time would grow with the square of the depth."""
+    with pytest.raises(DataProblem, match=r"deep|depth|parts"):
+        read_scalars(kind, text)
 
 
 # C++ --------------------------------------------------------------------------------------------
