@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from porter import comments, own
+from porter import comments, files, own
 from porter.comments import lines_of
 from porter.hunks import Hunk, compare
-from porter.ignores import layout_of, same_code
+from porter.ignores import is_there, layout_of, same_code
 from porter.output.view import changes
 from porter.project import InputFile
 from porter.report import FileReport, FileStatus, Report, SiteReport
@@ -68,9 +68,9 @@ def annotated(run: Run, *, wanted: bool) -> Annotated:
         place = changed[path].file if path in changed else _input(run, path)
         changed.pop(path, None)
         if hunks:
-            changed[path] = Changed(place, path, after, digest)
+            changed[path] = Changed.of(place, path, after, digest)
         status = FileStatus.CHANGED if hunks else FileStatus.UNCHANGED
-        files[path] = replace(file, status=status, hunks=hunks)
+        files[path] = file._replace(status=status, hunks=hunks)
     report = replace(run.report, files=tuple(files[f.path] for f in run.report.files))
     marked = tuple(changed[path] for path in sorted(changed))
     return Annotated(replace(run, report=report, changed=marked), without)
@@ -113,7 +113,7 @@ def _annotate(
     """
     place = base / path
     try:
-        data = place.read_bytes()
+        data = files.read(place)
     except OSError:
         return None
     digest = hashlib.sha256(data).hexdigest()
@@ -125,6 +125,8 @@ def _annotate(
         text = before.text if changed is None else decode(str(place), changed.after).text
     except SourceProblem:
         return None
+    if not all(is_there(site, lines_of(before.text)) for site in sites):
+        return "it changed on disk during the run"
     new = with_comments(text, _placed(sites, hunks), path)
     if new is None:
         return "a comment cannot be added with certainty"

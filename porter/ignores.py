@@ -11,10 +11,12 @@ import ast
 import io
 import tokenize
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from porter import comments
+from porter.analysis import WIDEST
 from porter.comments import Layout, lines_of
+from porter.report import SiteReport
 from porter.suppress import Suppressions, codes_of, with_codes
 from porter.syntax import parse
 from porter.text_site import TextFile, TextProblem
@@ -62,6 +64,21 @@ def add(text: str, wanted: Mapping[int, Iterable[str]], path: str = "a.py") -> s
     shift = sorted([*above, *([top] if whole else ())])
     moved = {n + sum(s <= n for s in shift): codes for n, codes in wanted.items()}
     return new if _right(text, new, moved, path) else None
+
+
+def is_there(site: SiteReport, lines: Sequence[str], number: int | None = None) -> bool:
+    """Whether a line is still the one that a finding is about: other programs write files, too.
+
+    Args:
+        site: the finding.
+        lines: those of the file as it is now.
+        number: the 1-based line to look at; by default that of the finding.
+    """
+    own, number = site.line - site.snippet_start, number or site.line
+    if not 0 <= own < len(site.snippet):
+        return True  # the finding is about no line
+    shown = site.snippet[own][:WIDEST]
+    return number <= len(lines) and lines[number - 1].rstrip("\r\n")[:WIDEST] == shown
 
 
 def layout_of(text: str, path: str) -> Layout | None:

@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from porter.writing import Change, WriteProblem, copy_tree, undo_patch, write_atomic
+from porter import temporary, workfolder
+from porter.treecopy import copy_tree
+from porter.workfolder import Change, Undo, opened
+from porter.writing import WriteProblem, write_atomic
 
 needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX file modes and links")
@@ -187,8 +190,9 @@ def test_copy_of_a_work_tree(tmp_path: Path) -> None:
         "sub/.gitignore": b"*.o\n",
         "sub/s.py": b"s",
     }
-    copy_tree([root], out, changes={root / "secret" / "k.py": b"named"}, force=True)
-    assert content(out)["secret/k.py"] == b"named"
+    named = tmp_path / "named"
+    copy_tree([root], named, changes={root / "secret" / "k.py": b"named"})
+    assert content(named)["secret/k.py"] == b"named"
 
 
 def test_copy_refuses_unsuitable_places(tmp_path: Path) -> None:
@@ -211,17 +215,38 @@ def test_copy_refuses_unsuitable_places(tmp_path: Path) -> None:
 
 
 @posix
-def test_forced_copy_follows_no_link(tmp_path: Path) -> None:
-    root = make(tmp_path / "in", {"x.py": b"new"})
-    make(tmp_path, {"victim": b"v", "out/other": b"o"})
-    (tmp_path / "out/x.py").symlink_to("../victim")
-    copy_tree([root], tmp_path / "out", changes={}, force=True)
-    assert content(tmp_path / "out") == {"x.py": b"new", "other": b"o"}
-    assert (tmp_path / "victim").read_bytes() == b"v"
-    make(root, {"d/y.py": b"y"})
-    (tmp_path / "out/d").symlink_to("..")
-    with pytest.raises(WriteProblem, match="stands where a folder belongs"):
-        copy_tree([root], tmp_path / "out", changes={}, force=True)
+def test_a_copy_goes_on_with_its_own_part_and_follows_no_link(tmp_path: Path) -> None:
+    root = make(tmp_path / "in", {"x.py": b"x", "d/y.py": b"y", "z.bin": b"z" * 3_000_000})
+    (root / "link").symlink_to("x.py")
+    changes = {root / "x.py": b"new"}
+    copy_tree([root], tmp_path / "whole", changes=changes)
+    whole = content(tmp_path / "whole")
+    for count in range(len(whole)):
+        out = tmp_path / f"out{count}"
+        copy_tree([root], out, changes=changes)
+        for name in sorted(whole)[count:]:
+            (out / name).unlink()
+        (out / ".x.py.abcdefgh.porter-tmp").write_bytes(b"ne")  # of a run that was killed
+        assert copy_tree([root], out, changes=changes).files == len(whole)
+        assert content(out) == whole
+    victim = make(tmp_path, {"victim": b"new"}) / "victim"
+    for name, there in [
+        ("x.py", b"x"), ("x.py", b"newer"), ("x.py", "../victim"), ("d", ".."), ("link", b"new"),
+        ("link", "d"), ("other", b""), ("z.bin", b"z"), ("empty/z", b""),
+    ]:  # fmt: skip
+        out = tmp_path / "out"
+        out.mkdir()
+        (out / name).parent.mkdir(exist_ok=True)
+        if isinstance(there, str):
+            (out / name).symlink_to(there)
+        else:
+            (out / name).write_bytes(there)
+        before = content(out)
+        with pytest.raises(WriteProblem, match="is not empty"):
+            copy_tree([root], out, changes=changes)
+        assert content(out) == before
+        shutil.rmtree(out)
+    assert victim.read_bytes() == b"new"
 
 
 def test_copy_of_single_and_overlapping_roots(tmp_path: Path) -> None:
@@ -232,23 +257,63 @@ def test_copy_of_single_and_overlapping_roots(tmp_path: Path) -> None:
     assert content(tmp_path / "b") == {"x.py": b"x", "sub/y.py": b"y"}
 
 
+def undo_patch(changes: list[Change], folder: Path) -> Undo:
+    with opened(folder) as work:
+        return work.undo(changes)
+
+
+CHANGES = [
+    Change("a b/x.py", b"one\r\ntwo\r\n", b"one\r\n2\r\n"),
+    Change("y.py", b"caf\xe9\x0c\rlone", b"caf\xe9\x0c\r changed\n"),
+    Change("caf\u00e9.py", b"x\n", b"import y\nx\n"),
+    Change("same.py", b"s\n", b"s\n"),
+]
+
+
 @pytest.mark.parametrize("command", [["git", "apply"], ["patch", "-s", "-p1", "-i"]])
 def test_undo_restores_every_byte(tmp_path: Path, command: list[str]) -> None:
     if shutil.which(command[0]) is None:
         pytest.skip(f"{command[0]} is not installed")
-    changes = [
-        Change("a b/x.py", b"one\r\ntwo\r\n", b"one\r\n2\r\n"),
-        Change("y.py", b"caf\xe9\x0c\rlone", b"caf\xe9\x0c\r changed\n"),
-        Change("caf\u00e9.py", b"x\n", b"import y\nx\n"),
-        Change("same.py", b"s\n", b"s\n"),
-    ]
-    make(tmp_path, {change.path: change.after for change in changes})
-    first = undo_patch(changes[:1], tmp_path)
-    second = undo_patch(changes, tmp_path)
-    assert (first.name, second.name) == ("undo-1.patch", "undo-2.patch")
-    subprocess.run([*command, str(second)], cwd=tmp_path, check=True)
-    for change in changes:
+    make(tmp_path, {change.path: change.after for change in CHANGES})
+    first = undo_patch(CHANGES[:1], tmp_path)
+    second = undo_patch(CHANGES, tmp_path)
+    assert (first.path.name, second.path.name) == ("undo-1.patch", "undo-2.patch")
+    subprocess.run([*command, str(second.path)], cwd=tmp_path, check=True)
+    for change in CHANGES:
         assert (tmp_path / change.path).read_bytes() == change.before
+
+
+@needs_git
+def test_undo_is_reduced_to_what_was_written(tmp_path: Path) -> None:
+    make(tmp_path, {change.path: change.before for change in CHANGES})
+    (tmp_path / "y.py").write_bytes(CHANGES[1].after)
+    undo = undo_patch(CHANGES, tmp_path)
+    assert undo.only({"y.py"})
+    subprocess.run(["git", "apply", str(undo.path)], cwd=tmp_path, check=True)
+    for change in CHANGES:
+        assert (tmp_path / change.path).read_bytes() == change.before
+    assert not undo.only(())
+    with opened(tmp_path):
+        pass
+    assert not (tmp_path / ".porter").exists()
+
+
+def test_undo_stays_as_it_is_if_the_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undo = undo_patch(CHANGES, tmp_path)
+    whole = undo.path.read_bytes()
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "no space")
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert undo.only({"y.py"})
+    assert undo.path.read_bytes() == whole
+    with opened(tmp_path) as work, pytest.raises(WriteProblem, match="nothing was changed") as e:
+        work.undo(CHANGES)
+    assert "no space left" in e.value.message
+    assert sorted(content(tmp_path)) == [".porter/.gitignore", ".porter/undo-1.patch"]
 
 
 @needs_git
@@ -262,5 +327,56 @@ def test_undo_stays_out_of_git(tmp_path: Path) -> None:
 @posix
 def test_undo_goes_through_no_link(tmp_path: Path) -> None:
     (tmp_path / ".porter").symlink_to("/tmp")
-    with pytest.raises(WriteProblem, match="symbolic link"):
-        undo_patch([], tmp_path)
+    with opened(tmp_path) as work, pytest.raises(WriteProblem, match="symbolic link"):
+        work.undo([])
+    assert work.stage is None
+
+
+def test_a_work_folder_removes_what_a_killed_run_left(tmp_path: Path) -> None:
+    home = make(
+        tmp_path / ".porter",
+        {".gitignore": b"", ".x.py.abcdefgh.porter-tmp": b"half", "undo-1.patch": b""},
+    )
+    with opened(tmp_path) as work:
+        if os.name == "posix":
+            assert content(home) == {".gitignore": b"*\n"}
+        assert work.stage == home
+    make(home, {"undo-3.patch": b"kept"})
+    with opened(tmp_path) as work:
+        assert work.undo(CHANGES).path.name == "undo-1.patch"
+    assert sorted(content(home)) == [".gitignore", "undo-1.patch", "undo-3.patch"]
+
+
+@posix
+def test_one_run_waits_for_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workfolder, "WAIT_SECONDS", 0.1)
+    again = opened(tmp_path)
+    with opened(tmp_path), pytest.raises(WriteProblem, match="another run of porter"):
+        again.__enter__()
+    with opened(tmp_path) as work:
+        assert not work.refusal
+
+
+@posix
+def test_a_file_in_the_making_is_taken_from_no_other_run(tmp_path: Path) -> None:
+    with temporary.made(tmp_path, "x.py") as new:
+        new.file.write(b"new")
+        new.file.close()
+        left = make(tmp_path, {".x.py.abcdefgh.porter-tmp": b"half"}) / ".x.py.abcdefgh.porter-tmp"
+        temporary.sweep(tmp_path)
+        assert not left.exists()
+        new.path.replace(tmp_path / "x.py")
+    assert content(tmp_path) == {"x.py": b"new"}
+
+
+@posix
+def test_write_by_way_of_another_folder(tmp_path: Path) -> None:
+    path = make(tmp_path, {"x.py": b"old", "stage/y": b""}) / "x.py"
+    write_atomic(path, b"new", expected=b"old", stage=tmp_path / "stage")
+    assert content(tmp_path) == {"x.py": b"new", "stage/y": b""}
+    other = Path("/dev/shm")
+    if other.is_dir() and other.stat().st_dev != tmp_path.stat().st_dev:
+        write_atomic(path, b"newer", expected=b"new", stage=other)
+        assert path.read_bytes() == b"newer"
+    write_atomic(path, b"again", expected=None, stage=tmp_path / "missing")
+    assert path.read_bytes() == b"again"
