@@ -40,6 +40,8 @@ MAX_FILE = 100_000_000
 #: Files not used for so long are removed whatever their size.
 MAX_AGE = 60 * 24 * 3600
 SUFFIX = ".porter-cache"
+#: The folder may be one that others use too, such as /tmp: only what bears these names is ours.
+_TEMPORARY = SUFFIX + ".tmp"
 _MAGIC = b"porter cache 1\n"
 _DIGEST = 32
 
@@ -66,7 +68,7 @@ class Cache:
         if blob is None:
             return None
         try:
-            value = _Reader(io.BytesIO(blob)).load()
+            value = unpacked(blob)
         except Exception:  # whatever is wrong with it, it is not there
             return None
         self.used[key] = blob
@@ -75,7 +77,7 @@ class Cache:
     def put(self, key: bytes, value: object) -> None:
         """Keep a value: a dataclass or enumeration of porter, or of plain types."""
         if self.file is not None:
-            self.used[key] = pickle.dumps(value, protocol=5)
+            self.used[key] = packed(value)
             self.fresh = True
 
     def save(self) -> None:
@@ -129,6 +131,23 @@ def clean() -> tuple[Path | None, int, int]:
         with contextlib.suppress(OSError):
             place.rmdir()
     return place, count, size
+
+
+# Values -----------------------------------------------------------------------------------------
+
+
+def packed(value: object) -> bytes:
+    """A dataclass or enumeration of porter, or of plain types, as bytes."""
+    return pickle.dumps(value, protocol=5)
+
+
+def unpacked(blob: bytes) -> Any:
+    """The value that was packed; whatever the bytes are, no code of others is run.
+
+    Raises:
+        pickle.UnpicklingError: it is of another kind.
+    """
+    return _Reader(io.BytesIO(blob)).load()
 
 
 # Keys -------------------------------------------------------------------------------------------
@@ -196,6 +215,31 @@ def installation(modules: Iterable[str]) -> bytes:
     return key(__version__, sys.version_info[:3], sys.platform, _libcst(), found)
 
 
+def code(modules: Iterable[str]) -> bytes:
+    """As `installation`, but by content: the same wherever the same code is installed.
+
+    Args:
+        modules: dotted names; whatever lies in their top packages counts.
+    """
+    tops = {name.partition(".")[0] for name in modules} | {"porter"}
+    found: dict[str, bytes] = {}
+    for name in sorted(tops | {"porter.rewrites"}):  # which may lie in a folder of its own
+        module = importlib.import_module(name)
+        for place in list(getattr(module, "__path__", [])) or [module.__file__ or ""]:
+            found |= _content(name.replace(".", "/"), Path(place))
+    return key(__version__, sys.version_info[:3], _libcst(), found)
+
+
+def _content(name: str, place: Path) -> dict[str, bytes]:
+    """Names and digests of what belongs to a package or module."""
+    base = place if place.is_dir() else place.parent
+    paths = [Path(path) for path, _, _ in _state(place)]
+    return {
+        f"{name}/{path.relative_to(base).as_posix()}": hashlib.sha256(path.read_bytes()).digest()
+        for path in paths
+    }
+
+
 def _places(top: str) -> list[str]:
     names = [top, "porter.rewrites"] if top == "porter" else [top]
     found: list[str] = []
@@ -220,6 +264,16 @@ def _state(place: Path) -> list[tuple[str, int, int]]:
 
 
 def _libcst() -> str:
+    """The version of the parser, which stands in the name of the folder next to it."""
+    from importlib.util import find_spec
+
+    spec = find_spec("libcst")
+    if spec is not None and spec.origin is not None:
+        with contextlib.suppress(OSError):
+            names = os.listdir(Path(spec.origin).parent.parent)  # noqa: PTH208
+            found = [n for n in names if n.startswith("libcst-") and n.endswith(".dist-info")]
+            if len(found) == 1:
+                return found[0]
     import importlib.metadata
 
     try:
@@ -253,7 +307,7 @@ def _entries(file: Path) -> dict[bytes, bytes]:
 
 def _write(file: Path, data: bytes) -> None:
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=file.parent)
+    descriptor, name = tempfile.mkstemp(prefix=".", suffix=_TEMPORARY, dir=file.parent)
     temporary = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as out:
@@ -270,7 +324,7 @@ def _files(place: Path) -> list[tuple[float, int, Path]]:
     found = []
     with contextlib.suppress(OSError), os.scandir(place) as entries:
         for entry in entries:
-            if entry.name.endswith((SUFFIX, ".tmp")) and entry.is_file(follow_symlinks=False):
+            if entry.name.endswith((SUFFIX, _TEMPORARY)) and entry.is_file(follow_symlinks=False):
                 with contextlib.suppress(OSError):
                     status = entry.stat(follow_symlinks=False)
                     found.append((status.st_mtime, status.st_size, Path(entry.path)))

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
-import shutil
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
-from porter.rule import QUIET, Category, Example, Rule, Status
+from porter.levels import QUIET, Category, Status
 
 if TYPE_CHECKING:
-    from porter.catalog import Catalog
+    from typing import Protocol
+
     from porter.report import Report, SiteReport
+    from porter.rule import Example, Rule
+
+    class Named(Protocol):
+        """A rule, as far as it is shown with what it found."""
+
+        @property
+        def name(self) -> str:
+            """The pattern found, in kebab case."""
+
+    class Rules(Protocol):
+        """What knows the names of rules: a catalog, or what is known without loading it."""
+
+        def get(self, code: str, /) -> Named | None:
+            """The rule of that code."""
+
 
 #: Seconds before the bar appears: what ends sooner needs none.
 PATIENCE = 2.0
@@ -25,6 +39,9 @@ PLACES = 3
 _UNREADABLE = "POR000"
 #: What a terminal acts on instead of showing it; tabs do no harm.
 _CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+#: How a line begins, and what stands anywhere in it, that the runners of GitHub, Azure and
+#: TeamCity take for a command.
+_COMMAND = re.compile(r"^\s*:(?=:[\w-]+(?:[ ][^\n]*)?::)|#(?=#(?:vso|teamcity)?\[)")
 _STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
 
@@ -44,8 +61,9 @@ class Ink:
 class Bar:
     """A progress bar on a terminal, after some time; nothing anywhere else."""
 
-    def __init__(self, stream: TextIO, *, quiet: bool = False) -> None:
-        """Prepare a bar on `stream`."""
+    def __init__(self, stream: TextIO, *, quiet: bool = False, what: str = "files") -> None:
+        """Prepare a bar on `stream` that counts `what`."""
+        self._what = what
         self._stream = stream
         self._on = stream.isatty() and not quiet and os.environ.get("TERM") != "dumb"
         self._start = time.monotonic()
@@ -53,14 +71,16 @@ class Bar:
         self._drawn = False
 
     def __call__(self, done: int, total: int) -> None:
-        """Show that `done` of `total` files are done."""
+        """Show that `done` of `total` are done."""
         now = time.monotonic()
         if not self._on or now - self._start < PATIENCE or now - self._last < 0.1:
             return
+        import shutil
+
         self._last = now
         width = max(10, min(40, shutil.get_terminal_size().columns - 30))
         full = width * done // total if total else 0
-        text = f"[{'#' * full}{'.' * (width - full)}] {done}/{total} files"
+        text = f"[{'#' * full}{'.' * (width - full)}] {done}/{total} {self._what}"
         self._stream.write(f"\r{text}\x1b[K")
         self._stream.flush()
         self._drawn = True
@@ -74,11 +94,18 @@ class Bar:
 
 
 def visible(text: str) -> str:
-    """The text with control characters as escapes, so that it stays on its line and in its place.
+    """The text on one line and in its place: control characters and what begins commands escaped.
 
     A name or a line of code could otherwise move the cursor, or look like a command to the
     program that reads the log of a CI job.
     """
+    return _COMMAND.sub(
+        lambda found: f"{found.group()[:-1]}\\x{ord(found.group()[-1]):02x}", control(text)
+    )
+
+
+def control(text: str) -> str:
+    """The text with control characters as escapes."""
     return _CONTROL.sub(lambda found: repr(found.group())[1:-1], text)
 
 
@@ -114,13 +141,13 @@ def _asked(site: SiteReport, report: Report) -> bool:
     )
 
 
-def concise(site: SiteReport, path: str, catalog: Catalog, ink: Ink) -> str:
+def concise(site: SiteReport, path: str, catalog: Rules, ink: Ink) -> str:
     """One line: `path:line:col: CODE message`."""
     code = ink("red" if site.pending else "yellow", site.rule)
     return f"{ink('bold', visible(path))}:{site.place}: {code} {message(site, catalog)}"
 
 
-def message(site: SiteReport, catalog: Catalog) -> str:
+def message(site: SiteReport, catalog: Rules) -> str:
     """What a finding says, on one line."""
     rule = catalog.get(site.rule)
     name = rule.name if rule is not None else ""
@@ -129,7 +156,7 @@ def message(site: SiteReport, catalog: Catalog) -> str:
     return f"{mark}{name}: {visible(reason)}" if reason else f"{mark}{name}"
 
 
-def full(site: SiteReport, path: str, catalog: Catalog, ink: Ink) -> str:
+def full(site: SiteReport, path: str, catalog: Rules, ink: Ink) -> str:
     """The line of `concise`, and the code before and after."""
     lines = [concise(site, path, catalog, ink)]
     if not site.after and site.status is not Status.REWRITTEN:
@@ -140,7 +167,7 @@ def full(site: SiteReport, path: str, catalog: Catalog, ink: Ink) -> str:
     return "\n".join(lines) + "\n"
 
 
-def github(site: SiteReport, path: str, catalog: Catalog) -> str:
+def github(site: SiteReport, path: str, catalog: Rules) -> str:
     """A workflow command; see GitHub's "Workflow commands for GitHub Actions"."""
     level = "error" if site.category is Category.MANDATORY else "warning"
     level = "notice" if site.category in QUIET else level
@@ -150,6 +177,8 @@ def github(site: SiteReport, path: str, catalog: Catalog) -> str:
 
 
 def _escaped(text: str, *, property_: bool = False) -> str:
+    # What a terminal would act on; line ends have a form of their own here.
+    text = "".join(p if p in "\r\n" else control(p) for p in re.split(r"([\r\n])", text))
     pairs = [("%", "%25"), ("\r", "%0D"), ("\n", "%0A")]
     if property_:
         pairs += [(":", "%3A"), (",", "%2C")]
@@ -158,7 +187,7 @@ def _escaped(text: str, *, property_: bool = False) -> str:
     return text
 
 
-def statistics(sites: Iterable[SiteReport], catalog: Catalog) -> list[str]:
+def statistics(sites: Iterable[SiteReport], catalog: Rules) -> list[str]:
     """How often each rule was found, most first."""
     sites = list(sites)
     counts = Counter(site.rule for site in sites)
@@ -175,7 +204,7 @@ def statistics(sites: Iterable[SiteReport], catalog: Catalog) -> list[str]:
 
 
 def summary(
-    report: Report, catalog: Catalog, prefix: str, ink: Ink, *, wrote: bool, verbose: bool = False
+    report: Report, catalog: Rules, prefix: str, ink: Ink, *, wrote: bool, verbose: bool = False
 ) -> list[str]:
     """What a run did and what is left, for people.
 
@@ -208,7 +237,7 @@ def _counts(report: Report, ink: Ink, wrote: bool) -> Iterator[str]:
         yield f"{plural(report.suppressed, 'finding')} silenced by comments."
 
 
-def _left(report: Report, catalog: Catalog, prefix: str, ink: Ink, verbose: bool) -> Iterator[str]:
+def _left(report: Report, catalog: Rules, prefix: str, ink: Ink, verbose: bool) -> Iterator[str]:
     left = [s for s in report.having(Status.LEFT) if s.rule != _UNREADABLE]
     pending = [s for s in left if s.pending]
     optional = [s for s in left if not s.pending]
@@ -250,7 +279,7 @@ def _advice(sites: Sequence[SiteReport]) -> str:
 
 
 def _grouped(
-    sites: Sequence[SiteReport], catalog: Catalog, prefix: str, ink: Ink, verbose: bool
+    sites: Sequence[SiteReport], catalog: Rules, prefix: str, ink: Ink, verbose: bool
 ) -> Iterator[str]:
     """Sites by rule, then by reason, the most frequent first."""
     rules = Counter(site.rule for site in sites)
@@ -266,7 +295,7 @@ def _grouped(
                 if " ".join(s.reason.split()) == reason
             ]
             if reason:
-                yield f"    {reason}"
+                yield visible(f"    {reason}")
             named = places if verbose else places[:PLACES]
             more = f" and {number - len(named)} more" if number > len(named) else ""
             yield ink("dim", f"      {', '.join(named)}{more}")
@@ -331,6 +360,8 @@ def _example(example: Example, targets: Sequence[str], ink: Ink) -> Iterator[str
             continue
         note = f" ({example.note})" if example.note else ""
         yield f"--target {target}{options}{note}:"
+        import difflib
+
         compared = difflib.unified_diff(
             example.before.splitlines(), after.splitlines(), lineterm="", n=2
         )

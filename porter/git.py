@@ -14,9 +14,11 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from porter import files
 
 _TIMEOUT = 60  # seconds
 _SWITCHES = (
@@ -42,7 +44,15 @@ _ENVIRONMENT = {
 _KEPT = {"GIT_CEILING_DIRECTORIES", "GIT_CONFIG_GLOBAL", "GIT_DISCOVERY_ACROSS_FILESYSTEM"}
 _LINK = "160000"  # the mode of a submodule's entry
 _LARGEST = 64_000_000  # bytes of a file that is hashed; a larger one counts as changed
+#: Work trees, or folders in them, where git did not answer in time: a pipe may stand where it
+#: reads its ignore rules, and each question would wait anew.
+_silent: list[str] = []
 _LFS_OID = re.compile(rb"^oid sha256:([0-9a-f]{64})$", re.MULTILINE)
+#: What git says of a folder that it leaves out, and then succeeds all the same.
+_CLOSED = re.compile(
+    rb"^warning: could not open directory '(?:(.*?)/': ([^\n]*)|([^'\n]*))$",
+    re.DOTALL | re.MULTILINE,
+)
 _STAT = re.compile(rb"  mtime: (\d+):(\d+)\n.*?\n.*?\n  size: (\d+)\t", re.DOTALL)
 
 
@@ -50,12 +60,14 @@ _STAT = re.compile(rb"  mtime: (\d+):(\d+)\n.*?\n.*?\n  size: (\d+)\t", re.DOTAL
 class Listing:
     """Paths below a folder, POSIX and relative to it, in git's order.
 
-    ``nested`` are submodules and other repositories, whose files are not listed.
+    ``nested`` are submodules and other repositories, whose files are not listed; ``closed`` are
+    folders that git could not look into, and why not.
     """
 
     tracked: tuple[str, ...]
     untracked: tuple[str, ...]
     nested: tuple[str, ...]
+    closed: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -118,19 +130,27 @@ def listing(path: Path) -> Listing | None:
     if toplevel(path) is None:
         return None
     index = _ask(path, "ls-files", "-z", "--stage")
-    others = _ask(path, "ls-files", "-z", "--others", "--exclude-standard")
-    if index is None or others is None:
+    others = _run(path, "ls-files", "-z", "--others", "--exclude-standard")
+    if index is None or others is None or others.returncode:
         return None
     tracked: dict[str, None] = {}
     nested: dict[str, None] = {}
     for record in _records(index):
         attributes, _, name = record.partition("\t")
         (nested if attributes.startswith(_LINK) else tracked)[name] = None
-    untracked = _records(others)
+    untracked = _records(others.stdout)
     # git shows an untracked repository as one name with a slash at its end.
     nested.update((name[:-1], None) for name in untracked if name.endswith("/"))
     files = tuple(name for name in untracked if not name.endswith("/"))
-    return Listing(tuple(tracked), files, tuple(nested))
+    return Listing(tuple(tracked), files, tuple(nested), tuple(_closed(others.stderr)))
+
+
+def _closed(complaints: bytes) -> Iterator[tuple[str, str]]:
+    for name, reason, cut in _CLOSED.findall(complaints):
+        if name:
+            yield os.fsdecode(name), reason.decode("utf-8", "replace")
+        else:  # git shortens what it says
+            yield os.fsdecode(cut.rpartition(b"/")[0]), "its path is too long"
 
 
 def ignored(path: Path) -> bool:
@@ -142,7 +162,9 @@ def ignored(path: Path) -> bool:
 
 def tracks(path: Path) -> bool:
     """Tell whether git tracks the file ``path``."""
-    done = _run(path.parent, "ls-files", "--error-unmatch", "--", path.name)
+    # A file may be called ":(exclude)x.py" or "*.py".
+    literal = ("--literal-pathspecs", "ls-files")
+    done = _run(path.parent, *literal, "--error-unmatch", "--", path.name)
     return done is not None and done.returncode == 0
 
 
@@ -280,9 +302,7 @@ def _staged(top: Path) -> set[str] | None:
 
 def _content(path: Path) -> bytes | None:
     try:
-        if path.stat().st_size > _LARGEST:
-            return None
-        return path.read_bytes()
+        return files.read(path, _LARGEST)
     except OSError:
         return None
 
@@ -363,6 +383,11 @@ def _run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[bytes] | 
     program = shutil.which("git")
     if program is None or not os.path.isabs(program):  # noqa: PTH117 - a plain string
         return None
+    here = os.path.realpath(folder)
+    if any(
+        here == s or here.startswith(s + os.sep) or s.startswith(here + os.sep) for s in _silent
+    ):
+        return None
     # GIT_DIR, GIT_INDEX_FILE and their like, as set while a hook runs, mean another repository.
     environment = {
         name: value
@@ -378,5 +403,8 @@ def _run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[bytes] | 
             timeout=_TIMEOUT,
             check=False,
         )
-    except (OSError, ValueError, subprocess.TimeoutExpired):
+    except subprocess.TimeoutExpired:
+        _silent.append(here)
+        return None
+    except (OSError, ValueError):
         return None

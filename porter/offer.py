@@ -10,9 +10,8 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from porter import own
 from porter.report import SiteReport
@@ -69,16 +68,21 @@ def _program() -> str:
 
 def _hook() -> str | None:
     """The stage in which pre-commit runs the hook that rewrites; None if it is not configured."""
-    import yaml
+    from porter import files, scalars
 
     try:
-        config: Any = yaml.safe_load(Path(CONFIG).read_bytes())
-        hooks: list[Mapping[str, Any]] = [h for repo in config["repos"] for h in repo["hooks"]]
-        found = next(hook for hook in hooks if hook["id"] == MIGRATE)
-        stages = found.get("stages", config.get("default_stages")) or ["manual"]
-    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError, StopIteration):
+        text = files.read(CONFIG, files.SETTINGS).decode("utf-8-sig")
+        # Not made into objects: references in YAML can stand for more than any memory holds.
+        found = [s for s in scalars.read("yaml", text) if not s.is_key and not s.document]
+    except (OSError, UnicodeDecodeError, scalars.DataProblem):
         return None
-    return "manual" if "manual" in stages else str(stages[0])
+    hooks = [s.path[:4] for s in found if s.path[4:] == ("id",) and s.value == MIGRATE]
+    hooks = [path for path in hooks if (path[0], path[2]) == ("repos", "hooks")]
+    if not hooks:
+        return None
+    own_stages = [s.value for s in found if s.path[:-1] == (*hooks[0], "stages")]
+    stages = own_stages or [s.value for s in found if s.path[:-1] == ("default_stages",)]
+    return "manual" if "manual" in stages or not stages else stages[0]
 
 
 def quoted(name: str) -> str:

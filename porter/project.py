@@ -7,16 +7,19 @@ and left out code is reported, so that nothing is missed silently.
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from porter import git
 from porter.problem import Problem
+
+if TYPE_CHECKING:
+    from porter import git
 
 Kind = Literal["python", "notebook", "other"]
 
@@ -37,7 +40,11 @@ _VENDORED = frozenset(
     {"third_party", "3rdparty", "vendor", "vendored", "_vendor", "extern", "external"}
 )
 _BUILT = frozenset({"build", "dist"})
-_SHEBANG = re.compile(rb"#![^\r\n]*?(?<=[!/ \t])(?:(?:python|pypy)[\d.]*w?|uv run)(?:\s|$)")
+#: Characters of a path in a note; one may have thousands.
+_SHOWN = 300
+#: Characters of a pattern; a path has no more.
+_LONGEST = 4096
+_SHEBANG = rb"#![^\r\n]*?(?<=[!/ \t])(?:(?:python|pypy)[\d.]*w?|uv run)(?:\s|$)"
 
 
 class UsageProblem(Problem):
@@ -49,8 +56,7 @@ class UsageProblem(Problem):
         self.message = message
 
 
-@dataclass(frozen=True)
-class InputFile:
+class InputFile(NamedTuple):
     """One file to read: ``path`` opens it, ``relative`` (POSIX, from ``root``) names it.
 
     ``root`` is the folder given to ``discover``, or the parent of a file given to it. ``kind``
@@ -70,8 +76,7 @@ class Skipped(NamedTuple):
     reason: str
 
 
-@dataclass(frozen=True)
-class Discovery:
+class Discovery(NamedTuple):
     """What a run reads and what it leaves out; ``notes`` are remarks about whole folders."""
 
     files: tuple[InputFile, ...]
@@ -132,8 +137,16 @@ class Patterns:
     """Exclusion patterns with the meaning they have in a .gitignore (``man gitignore``)."""
 
     def __init__(self, patterns: Sequence[str]) -> None:
-        """Compile ``patterns``; blank ones and comments say nothing."""
+        """Compile ``patterns``; blank ones and comments say nothing.
+
+        Raises:
+            UsageProblem: one is longer than any path.
+        """
         lines = [line.strip() for line in patterns]
+        if any(len(line) > _LONGEST for line in lines):
+            raise UsageProblem(
+                f"a pattern of files to leave out is longer than {_LONGEST} characters"
+            )
         self._rules = [_Rule.parse(line) for line in lines if line and not line.startswith("#")]
 
     def match(self, relative: str, *, folder: bool) -> bool:
@@ -159,8 +172,7 @@ class Patterns:
         return self.match_below(inside.as_posix().lstrip("/"))
 
 
-@dataclass(frozen=True)
-class _Rule:
+class _Rule(NamedTuple):
     """One compiled exclusion pattern."""
 
     regex: re.Pattern[str]
@@ -173,40 +185,90 @@ class _Rule:
         body = (pattern[1:] if negated else pattern).removeprefix("./")
         folders_only = body.endswith("/")
         body = body.rstrip("/")
-        anchored = "/" in body
-        regex = _translated(body.lstrip("/"))
-        return _Rule(
-            re.compile(regex if anchored else f"(?:.*/)?{regex}", re.S), folders_only, negated
-        )
+        regex = _translated(body.lstrip("/"), anywhere="/" not in body)
+        return _Rule(re.compile(regex, re.S), folders_only, negated)
 
 
-_GLOB = re.compile(
+_GLOB = (
     r"(?P<lead>^\*\*/)|(?P<middle>/\*\*(?=/))|(?P<tail>/\*\*$)|(?P<star>\*+)|(?P<any>\?)"
-    r"|\[(?P<negate>[!^]?)(?P<set>\]?[^\]/]*)\]|\\(?P<quoted>.)|(?P<plain>.)",
-    re.S,
+    r"|\[(?P<negate>[!^]?)(?P<set>\]?[^\]/]*)\]|\\(?P<quoted>.)|(?P<plain>.)"
 )
 
 
-def _translated(glob: str) -> str:
-    """Return the regular expression for a gitignore pattern without its outer slashes."""
+def _translated(glob: str, *, anywhere: bool) -> str:
+    """Return the regular expression for a gitignore pattern without its outer slashes.
+
+    Wherever a `*` or `**` comes again, the first place where what stands before it fits serves as
+    well as any other. The expression keeps that place, so that no pattern takes a time that is
+    exponential in its stars, as fnmatch does in the standard library.
+
+    Args:
+        glob: the pattern.
+        anywhere: whether it may match in any folder.
+    """
+    chunks, tail = _chunks(glob)
+    if anywhere:
+        chunks.insert(0, [])
+    names = (f"g{number}" for number in itertools.count())
     pieces: list[str] = []
-    for found in _GLOB.finditer(glob):
-        match found.lastgroup:
-            case "lead":
-                pieces.append("(?:.*/)?")
-            case "middle":
-                pieces.append("(?:/.*)?")
-            case "tail":
-                pieces.append("/.+")
-            case "star":
-                pieces.append("[^/]*")
-            case "any":
-                pieces.append("[^/]")
-            case "set":
-                pieces.append(_character_set(found["negate"], found["set"]))
-            case _:
-                pieces.append(re.escape(found["quoted"] or found["plain"]))
-    return "".join(pieces)
+    for index, chunk in enumerate(chunks):
+        final = index == len(chunks) - 1 and not tail
+        text = "/".join(_segment(runs, names) for runs in chunk) + ("" if final else "(?=/)")
+        if index == 0:
+            pieces.append(text if chunk else "")
+        elif index == 1 and not chunks[0]:
+            pieces.append(_chosen(f"(?:[^/]*/)*?{text}", names, final))
+        else:
+            pieces.append(_chosen(f"(?:/[^/]*)*?/{text}", names, final))
+    return "".join(pieces) + ("/.+" if tail else "")
+
+
+def _chunks(glob: str) -> tuple[list[list[list[str]]], bool]:
+    """Split a pattern at each `**`, these pieces at each slash, and those at each `*`.
+
+    Returns:
+        The pieces, of which the first is empty if the pattern starts with `**`, and whether
+        it ends with `**`. The innermost are regular expressions of a fixed width.
+    """
+    chunks: list[list[list[str]]] = [[[""]]]
+    tail = False
+    for found in re.finditer(_GLOB, glob, re.S):
+        kind, character = found.lastgroup, found["quoted"] or found["plain"]
+        if kind == "lead":
+            chunks = [[], [[""]]]
+        elif kind == "middle":
+            if chunks[-1]:
+                chunks.append([])
+        elif kind == "tail":
+            tail = True
+            if not chunks[-1] and len(chunks) > 1:  # "/**/**" is one
+                chunks.pop()
+        elif kind == "star":
+            chunks[-1][-1].append("")
+        elif character == "/":
+            chunks[-1].append([""])
+        elif kind == "any":
+            chunks[-1][-1][-1] += "[^/]"
+        elif kind == "set":
+            chunks[-1][-1][-1] += _character_set(found["negate"], found["set"])
+        else:
+            chunks[-1][-1][-1] += re.escape(character)
+    return chunks, tail
+
+
+def _segment(runs: list[str], names: Iterator[str]) -> str:
+    """The regular expression for one name: `runs` stand between its stars."""
+    first, *more = runs
+    if not more:
+        return first
+    inner = (_chosen(f"[^/]*?{run}", names, False) for run in more[:-1])
+    return f"{first}{''.join(inner)}[^/]*{more[-1]}"
+
+
+def _chosen(regex: str, names: Iterator[str], final: bool) -> str:
+    """The expression, never to be matched anew elsewhere; Python 3.10 has no atomic groups."""
+    name = next(names)
+    return regex if final else f"(?=(?P<{name}>{regex}))(?P={name})"
 
 
 def _character_set(negate: str, members: str) -> str:
@@ -219,7 +281,7 @@ def _character_set(negate: str, members: str) -> str:
     return regex
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class _Search:
     """The files found so far, by real path."""
 
@@ -234,6 +296,8 @@ class _Search:
 
     def folder(self, root: Path) -> None:
         """Add the files below ``root``."""
+        from porter import git
+
         tree = _Tree(self, root, os.path.realpath(root))
         complaint = git.refusal(root)
         if complaint is not None:
@@ -271,7 +335,7 @@ class _Search:
         if path.is_symlink():
             return
         root, relative = _seen_from_here(path)
-        top = git.toplevel(path) if root != Path() else None
+        top = _top_of(path) if root != Path() else None
         if top is not None:
             root, relative = top, Path(os.path.relpath(os.path.realpath(path), top)).as_posix()
         tree = self.offering.setdefault(root, _Tree(self, root, os.path.realpath(root)))
@@ -309,9 +373,11 @@ class _Tree:
                 with os.scandir(self._path(here)) as scan:
                     entries = list(scan)
             except OSError as problem:
-                self._skip(here, f"cannot be read: {problem.strerror}")
+                self._closed(here, problem.strerror or str(problem))
                 continue
             if here and any(entry.name == ".git" for entry in entries):
+                from porter import git
+
                 known = git.listing(Path(self._path(here)))
                 if known is not None:
                     self.listed(here, known)
@@ -338,6 +404,9 @@ class _Tree:
             if not _BUILT.isdisjoint(parts[:-1]):
                 folders = ("/".join(parts[:end]) for end in range(1, len(parts)))
                 self._tracked_folders.update(prefix + folder for folder in folders)
+        for name, reason in known.closed:
+            if self._all_entered(prefix + name):
+                self._closed(prefix + name, reason)
         for name in known.nested:
             if self._all_entered(prefix + name) and os.path.isdir(self._path(prefix + name)):  # noqa: PTH112
                 self._skip(prefix + name, "another git repository; name it to include it")
@@ -351,7 +420,7 @@ class _Tree:
         """Add one file if a search would find it."""
         folder = relative.rpartition("/")[0]
         parts = folder.split("/")
-        if not _BUILT.isdisjoint(parts) and git.tracks(path):
+        if not _BUILT.isdisjoint(parts) and _tracks(path):
             above = ("/".join(parts[:end]) for end in range(1, len(parts) + 1))
             self._tracked_folders.update(above)
         if self._all_entered(folder):
@@ -414,8 +483,11 @@ class _Tree:
         path = self._path(relative)
         try:
             mode = os.lstat(path)
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             return  # tracked, but gone from disk
+        except OSError as problem:
+            self._closed(relative.rpartition("/")[0], problem.strerror or str(problem))
+            return
         if stat.S_ISLNK(mode.st_mode):
             if maybe_link:
                 self._links.append(relative)
@@ -465,8 +537,29 @@ class _Tree:
     def _path(self, relative: str) -> str:
         return f"{self._real}/{relative}" if relative else self._real
 
+    def _closed(self, folder: str, reason: str) -> None:
+        """Say that nothing is known of what a folder holds, to whoever reads no report too."""
+        skipped = Skipped(folder or ".", f"cannot be read: {reason}")
+        if skipped not in self._search.skipped:
+            self._search.skipped.append(skipped)
+            place = (self._root / folder).as_posix()
+            place = place if len(place) <= _SHOWN else place[:_SHOWN] + "..."
+            self._search.notes.append(f"{place}: cannot be read, so nothing in it was: {reason}")
+
     def _skip(self, relative: str, reason: str) -> None:
         self._search.skipped.append(Skipped(relative or ".", reason))
+
+
+def _top_of(path: Path) -> Path | None:
+    from porter import git
+
+    return git.toplevel(path)
+
+
+def _tracks(path: Path) -> bool:
+    from porter import git
+
+    return git.tracks(path)
 
 
 def _seen_from_here(path: Path) -> tuple[Path, str]:
@@ -489,6 +582,16 @@ def _is_environment(path: str, name: str) -> bool:
     return any(os.path.lexists(f"{path}/{sign}") for sign in signs)
 
 
+def is_left_out(path: str, name: str) -> bool:
+    """Tell whether no search goes into the folder ``path`` for what it is called or holds.
+
+    A search may leave out more: this asks neither git nor about the folders above.
+    """
+    if name in _SILENT or name.endswith(".egg-info") or name == "site-packages":
+        return True
+    return _is_environment(path, name)
+
+
 def _named_like_code(relative: str) -> bool:
     return os.path.splitext(relative)[1].lower() in _SUFFIXES  # noqa: PTH122
 
@@ -506,4 +609,4 @@ def _is_python_script(path: str) -> bool:
         return False
     finally:
         os.close(descriptor)
-    return _SHEBANG.match(start) is not None
+    return re.match(_SHEBANG, start) is not None

@@ -3,6 +3,7 @@
 Nothing is written anew from a parsed tree: edits go to the spans found here, so that comments,
 key order and layout survive by construction. PyYAML's events give exact marks and follow nesting
 without recursion; JSON is scanned by `porter.jsonspan`; TOML is proven by tomllib first.
+What is nested deeper than any settings are is not read: each scalar carries the keys above it.
 
 https://yaml.org/spec/1.2.2/ , https://www.rfc-editor.org/rfc/rfc8259 , https://toml.io/en/v1.0.0
 """
@@ -10,23 +11,22 @@ https://yaml.org/spec/1.2.2/ , https://www.rfc-editor.org/rfc/rfc8259 , https://
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import yaml
 
-from porter import jsonspan
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from porter import jsonspan, toml
 
 Path = tuple["str | int", ...]
 
 #: libyaml is much faster than the same in Python, and both give the same events.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+#: Levels of nesting, or keys above a scalar.
+MAX_DEPTH = 200
+_TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels"
 
 
 class DataProblem(Exception):
@@ -131,6 +131,9 @@ def _yaml(text: str) -> Iterator[Scalar]:
                     if is_key:  # a collection as a key
                         stack[-1].key, path = "?", (*path, "?")
                     mapping = isinstance(event, yaml.MappingStartEvent)
+                    if len(stack) == MAX_DEPTH:
+                        mark = event.start_mark
+                        raise DataProblem(_TOO_DEEP, mark.line + 1 if mark else 1)
                     stack.append(_Open(path, mapping))
                     continue
                 value = event.value if isinstance(event, yaml.ScalarEvent) else "*"
@@ -165,7 +168,7 @@ def _yaml_scalar(text: str, event: yaml.ScalarEvent, path: Path, key: bool, doc:
 
 # JSON -------------------------------------------------------------------------------------------
 
-_COMMENTED = re.compile(r"\"(?:[^\"\\]|\\.)*\"|//[^\r\n]*|/\*.*?\*/", re.DOTALL)
+_COMMENTED = re.compile(r"\"(?:[^\"\\]|\\.)*\"|//[^\r\n]*|/\*(?:.*?\*/|.*)", re.DOTALL)
 _TRAILING = re.compile(r"\"(?:[^\"\\]|\\.)*\"|,(?=\s*[\]}])", re.DOTALL)
 _LINE_OF = re.compile(r" at line (\d+), column \d+$")
 
@@ -186,6 +189,8 @@ def _json(text: str) -> Iterator[Scalar]:
     found_scalars: list[Scalar] = []
     while waiting:
         path, value = waiting.pop()
+        if len(path) > MAX_DEPTH:
+            raise DataProblem(_TOO_DEEP, text.count("\n", 0, value.start) + 1)
         if value.kind == "[":
             waiting += [((*path, i), item) for i, item in enumerate(value.items)]
         elif value.kind == "{":
@@ -240,14 +245,12 @@ _TOML_OTHER = re.compile(r"[^,\]}#\r\n]+")
 
 def _toml(text: str) -> Iterator[Scalar]:
     try:
-        tomllib.loads(text)
-    except tomllib.TOMLDecodeError as problem:
+        toml.loads(text)
+    except toml.TOMLDecodeError as problem:
         found = re.search(r" \(at line (\d+), column \d+\)$", str(problem))
         line = int(found[1]) if found else text.count("\n") + 1
         message = str(problem)[: found.start()] if found else str(problem)
         raise DataProblem(f"not valid TOML: {message}", line) from None
-    except RecursionError:
-        raise DataProblem("not valid TOML: nested too deeply") from None
     return iter(_Toml(text).scalars())
 
 
@@ -302,6 +305,8 @@ class _Toml:
             at += 1
 
     def _value(self, path: Path, at: int) -> int:
+        if len(path) > MAX_DEPTH:
+            raise DataProblem(_TOO_DEEP, self.text.count("\n", 0, at) + 1)
         if self.text[at] == "[":
             return self._items(path, at, "]")
         if self.text[at] == "{":
@@ -327,7 +332,7 @@ class _Toml:
     def _said(self, found: re.Match[str]) -> str:
         if found["b"] is not None or found["d"] is not None:
             return found["b"] if found["b"] is not None else found["d"]
-        return str(tomllib.loads(f"x = {found.group()}")["x"])
+        return str(toml.loads(f"x = {found.group()}")["x"])
 
     def _emit(self, path: Path, value: str, span: tuple[int, int], quoted: bool, key: bool) -> None:
         start, end = span

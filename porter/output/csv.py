@@ -13,7 +13,9 @@ COLUMNS = (
     "safety", "effort", "symbol", "reason", "before", "after", "accepted", "fingerprint",
 )  # fmt: skip
 #: A cell that starts with one of these is a formula to a spreadsheet.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = (
+    "=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20",
+)  # fmt: skip
 
 
 def render(data: Data) -> str:
@@ -32,4 +34,5 @@ def _cell(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     text = str(value).replace("\0", "\ufffd")
-    return "'" + text if isinstance(value, str) and text.lstrip(" ").startswith(_FORMULA) else text
+    formula = text.startswith(_FORMULA) or text.lstrip().startswith(_FORMULA)
+    return "'" + text if isinstance(value, str) and formula else text

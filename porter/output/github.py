@@ -6,6 +6,9 @@ pressing findings come first.
 
 from __future__ import annotations
 
+import re
+
+from porter.display import control
 from porter.output import view
 from porter.output.view import Data
 
@@ -39,6 +42,8 @@ def _command(level: str, properties: dict[str, str], text: str) -> str:
 
 
 def _escaped(text: str, property_: bool = False) -> str:
+    # What a terminal would act on; line ends have a form of their own here.
+    text = "".join(p if p in "\r\n" else control(p) for p in re.split(r"([\r\n])", text))
     pairs = [("%", "%25"), ("\r", "%0D"), ("\n", "%0A")]
     if property_:
         pairs += [(":", "%3A"), (",", "%2C")]
