@@ -23,6 +23,8 @@ OUTPUT = Path("build", "sample")
 #: Some tests compare with a real torch. Outside of macOS only the small build without GPU code is
 #: taken, never gigabytes of it.
 TORCH = "torch==2.13.0" + ("" if platform.system() == "Darwin" else "+cpu")
+#: `porter fleet --engine ray` is tested on a cluster of this.
+RAY = ["ray>=2.30,<3"]
 #: `porter onnx` is tested with these; they need a torch that is there already.
 ONNX = ["onnx>=1.20,<2", "onnxruntime>=1.23,<2", "onnxscript>=0.6.2,<1"]
 
@@ -81,6 +83,8 @@ def test(options: "list[str]") -> int:
         say(f"{TORCH} cannot be installed here: the tests that need torch are skipped")
     elif not install("onnx", ONNX, optional=True):
         say(f"{', '.join(ONNX)} cannot be installed here: the tests that need them are skipped")
+    if not install("ray", RAY, optional=True):
+        say(f"{RAY[0]} cannot be installed here: the tests that need it are skipped")
     return subprocess.run([PYTHON, "-m", "pytest", "-n", "2", *options], check=False).returncode
 
 

@@ -9,23 +9,24 @@ import hashlib
 import re
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 
 from porter import catalog as rules
-from porter import engine, own
+from porter import engine, files, own
 from porter.catalog import Catalog
 from porter.hunks import Hunk, compare
-from porter.module import NO_FACTS, ProjectFacts
 from porter.notebook import Notebook
 from porter.pool import DIED, Progress, Work, processes, spread
-from porter.project import Kind
 from porter.report import FileStatus, SiteReport
-from porter.rule import Category, Edit, Rule, Safety, Status
+from porter.report import said as said
+from porter.rule import Category, Edit, Safety, Status
 from porter.source import UTF16, SourceProblem, decode_python, decode_text
 from porter.suppress import Suppressions, mention
-from porter.syntax import LineIndex, SyntaxProblem, parse
-from porter.targets import Target
+from porter.syntax import TOO_DEEP, LineIndex, SyntaxProblem, parse
+from porter.task import FileResult as FileResult
+from porter.task import Plan as Plan
+from porter.task import Task as Task
+from porter.task import packed
 from porter.text import analyse_text, wants
 from porter.text_site import TextFile, TextProblem
 
@@ -38,66 +39,21 @@ AROUND = 3
 WIDEST = 400
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What every worker must know; the rules themselves are loaded by each worker."""
-
-    target: Target
-    select: tuple[str, ...] = ()
-    ignore: tuple[str, ...] = ()
-    unsafe: bool = False
-    facts: ProjectFacts = NO_FACTS
-    callers: Mapping[str, Sequence[str]] = field(default_factory=dict)
-
-    def catalog(self, ignored: tuple[str, ...] = ()) -> Catalog:
-        """The rules in force for a file that ignores these codes as well."""
-        return rules.selected(self.select, self.ignore, ignored)
-
-
-@dataclass(frozen=True)
-class Task:
-    """One file to analyse; `data` only where it does not come from the disk."""
-
-    path: str
-    shown: str
-    kind: Kind
-    dotted: str
-    size: int = 0
-    ignored: tuple[str, ...] = ()
-    data: bytes | None = None
-
-
-@dataclass(frozen=True)
-class FileResult:
-    """What became of one file; small, because it travels between processes.
-
-    `digest` is the SHA-256 of the bytes that were analysed; empty if they were not.
-    """
-
-    status: FileStatus
-    reason: str = ""
-    sites: tuple[SiteReport, ...] = ()
-    after: bytes | None = None
-    digest: str = ""
-    suppressed: int = 0
-    trace: str = ""
-    hunks: tuple[Hunk, ...] = ()
-
-
 def analyse_all(
     tasks: Sequence[Task], plan: Plan, jobs: int = 0, progress: Progress | None = None
 ) -> list[FileResult]:
     """Analyse files, in processes where that pays; results in the order of the tasks."""
-    plan.catalog()  # loaded here once, and so in every forked process
+    if tasks:
+        plan.catalog()  # loaded here once, and so in every forked process
     size = sum(task.size for task in tasks)
-    work = Work(analyse, plan, lambda task: failure(task, DIED))
+    work = Work(analyse, plan, lambda task: failure(task, DIED), weight=lambda task: task.size)
     return spread(work, tasks, processes(jobs, size, SERIAL_BYTES), progress)
 
 
 def analyse(task: Task, plan: Plan) -> FileResult:
     """Analyse one file. Whatever goes wrong is in the result; nothing is raised."""
     try:
-        data = task.data if task.data is not None else Path(task.path).read_bytes()
+        data = task.data if task.data is not None else files.read(task.path)
         if task.kind == "other" and wants(rules.load(), task.shown):
             return _other(task, plan, data)
         if data.startswith(UTF16):
@@ -115,6 +71,10 @@ def analyse(task: Task, plan: Plan) -> FileResult:
         return failure(task, problem.message)
     except SyntaxProblem as problem:
         return failure(task, problem.message, problem.line, problem.column)
+    except RecursionError:
+        return failure(task, TOO_DEEP)
+    except MemoryError:
+        return failure(task, "needs more memory than there is; split the file or exclude it")
     except engine.RuleProblem as problem:
         return failure(task, str(problem), problem.line, trace=traceback.format_exc())
     except Exception as problem:
@@ -246,22 +206,6 @@ def _site(
     )
 
 
-def said(path: str, rule: Rule, line: int, column: int, before: str, reason: str) -> SiteReport:
-    """A site of a rule that looks at no code."""
-    return SiteReport(
-        path=path,
-        line=line,
-        column=column,
-        rule=rule.code,
-        status=Status.LEFT,
-        safety=Safety.MANUAL,
-        category=rule.category,
-        effort=rule.effort,
-        before=before,
-        reason=reason,
-    )
-
-
 def _result(
     outcome: engine.Outcome,
     sites: Sequence[SiteReport],
@@ -273,7 +217,7 @@ def _result(
         FileStatus.UNCHANGED if after is None else FileStatus.CHANGED,
         outcome.problem,
         tuple(sites),
-        after,
+        None if after is None else packed(after),
         hashlib.sha256(data).hexdigest(),
         outcome.suppressed,
         hunks=hunks,

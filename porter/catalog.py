@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import importlib
-import importlib.metadata
 import pkgutil
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from porter.problem import Problem
+from porter.lookout import CatalogProblem as CatalogProblem
+from porter.lookout import selection
+from porter.packs import GROUP
 from porter.rule import Finding, Rule
 from porter.scan import Marker
 from porter.site import Site
@@ -19,12 +20,7 @@ from porter.text_site import TextSite
 Review = Callable[[Site, Finding], Finding]
 TextReview = Callable[[TextSite, Finding], Finding]
 
-ENTRY_POINTS = "porter.rewrites"
 CODE = re.compile(r"[A-Z]{3,6}\d{3}\Z")
-
-
-class CatalogProblem(Problem):
-    """Rules that cannot be loaded or selected; the text is one line for the user."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +35,7 @@ class Catalog:
         reviews: functions (Site, Finding) -> Finding that see every rewrite before it is accepted.
         text_words: what a file other than Python must hold for any rule to look at it, lower case.
         text_reviews: functions (TextSite, Finding) -> Finding for findings in such files.
+        text_files: patterns of such files that a rule looks at whatever they hold.
         on_request: rules that run only if a prefix with two digits selects them: the codes of a
             module, the targets it serves and its byte patterns.
         on_lines: as `families`, but by the product line for which they count.
@@ -51,6 +48,7 @@ class Catalog:
     reviews: tuple[Review, ...] = ()
     text_words: tuple[bytes, ...] = ()
     text_reviews: tuple[TextReview, ...] = ()
+    text_files: tuple[str, ...] = ()
     on_request: tuple[tuple[frozenset[str], frozenset[str], tuple[str, ...]], ...] = ()
     on_lines: tuple[tuple[frozenset[str], Mapping[str, tuple[str, ...]]], ...] = ()
 
@@ -115,33 +113,10 @@ class Catalog:
         Raises:
             CatalogProblem: a prefix matches no rule.
         """
-        for prefix in (*select, *ignore):
-            if prefix.upper() != "ALL" and not any(
-                r.code.startswith(prefix.upper()) for r in self.rules
-            ):
-                raise CatalogProblem(
-                    f"no rule has a code that starts with {prefix!r}; see `porter rules`"
-                )
-        asked = tuple(p.upper() for p in select if sum(c.isdigit() for c in p) > 1)
-        silent = {c for codes, *_ in self.on_request for c in codes if not c.startswith(asked)}
-        chosen = tuple(
-            r
-            for r in self.rules
-            if r.code not in silent and _best(r.code, select or ("ALL",)) > _best(r.code, ignore)
-        )
-        heard = tuple((t, m) for codes, t, m in self.on_request if not codes <= silent)
+        codes = (rule.code for rule in self.rules)
+        kept, heard = selection(codes, self.on_request, select, ignore)
+        chosen = tuple(rule for rule in self.rules if rule.code in kept)
         return replace(self, rules=chosen, families=(*self.families, *heard), on_request=())
-
-
-def _best(code: str, prefixes: Sequence[str]) -> int:
-    """Length of the longest prefix that matches; the more specific choice wins."""
-    best = -1
-    for prefix in prefixes:
-        if prefix.upper() == "ALL":
-            best = max(best, 0)
-        elif code.startswith(prefix.upper()):
-            best = max(best, len(prefix))
-    return best
 
 
 def _index(pairs: Iterable[tuple[str, Rule]]) -> dict[str, list[Rule]]:
@@ -151,15 +126,23 @@ def _index(pairs: Iterable[tuple[str, Rule]]) -> dict[str, list[Rule]]:
     return index
 
 
-def _modules() -> list[object]:
-    """The rule modules shipped with porter, then those of installed packs."""
+def shipped() -> list[object]:
+    """The rule modules of porter itself."""
     package = importlib.import_module("porter.rewrites")
     modules: list[object] = [importlib.import_module("porter.own")]
     modules += [
         importlib.import_module(f"porter.rewrites.{info.name}")
         for info in sorted(pkgutil.iter_modules(package.__path__), key=lambda i: i.name)
     ]
-    for entry in sorted(importlib.metadata.entry_points(group=ENTRY_POINTS), key=lambda e: e.name):
+    return modules
+
+
+def _modules() -> list[object]:
+    """The rule modules shipped with porter, then those of installed packs."""
+    from importlib import metadata
+
+    modules = shipped()
+    for entry in sorted(metadata.entry_points(group=GROUP), key=lambda e: e.name):
         try:
             modules.append(entry.load())
         except Exception as error:
@@ -173,9 +156,10 @@ def collect(modules: Iterable[object]) -> Catalog:
     """Build a catalog from modules that hold `Rule` objects.
 
     A module may also hold MARKERS (byte patterns), EXPORTED, METHODS, REVIEWS and, for
-    files other than Python, TEXT_WORDS (lower case) and TEXT_REVIEWS. ON_REQUEST = True keeps its
-    rules out of a run unless their codes are selected; LINE_MARKERS are MARKERS by the
-    product line of the target for which they count.
+    files other than Python, TEXT_WORDS (lower case), TEXT_REVIEWS and TEXT_FILES (patterns of
+    files that are looked at whatever they hold). ON_REQUEST = True keeps its rules out of a run
+    unless their codes are selected; LINE_MARKERS are MARKERS by the product line of the target
+    for which they count.
 
     Raises:
         CatalogProblem: two rules share a code or name, or a code is malformed.
@@ -188,6 +172,7 @@ def collect(modules: Iterable[object]) -> Catalog:
     reviews: list[Review] = []
     text_words: list[str] = []
     text_reviews: list[TextReview] = []
+    text_files: list[str] = []
     on_request: list[tuple[frozenset[str], frozenset[str], tuple[str, ...]]] = []
     on_lines: list[tuple[frozenset[str], Mapping[str, tuple[str, ...]]]] = []
     for module in modules:
@@ -205,6 +190,7 @@ def collect(modules: Iterable[object]) -> Catalog:
         reviews += getattr(module, "REVIEWS", ())
         text_words += getattr(module, "TEXT_WORDS", ())
         text_reviews += getattr(module, "TEXT_REVIEWS", ())
+        text_files += getattr(module, "TEXT_FILES", ())
         for value in own:
             if rules.get(value.code) is value:
                 continue
@@ -222,6 +208,7 @@ def collect(modules: Iterable[object]) -> Catalog:
         tuple(reviews),
         tuple(word.encode() for word in dict.fromkeys(text_words)),
         tuple(text_reviews),
+        tuple(text_files),
         tuple(on_request),
         tuple(on_lines),
     )

@@ -1,7 +1,7 @@
 """The command line: which commands there are, and what their failures look like.
 
-The commands themselves are in porter.commands. Everything heavy is imported within them, so that
-`porter --help` is quick.
+The commands themselves are in porter.commands, and each is imported when it is called. Everything
+heavy is imported within them, so that `porter --help` is quick.
 """
 
 from __future__ import annotations
@@ -10,21 +10,51 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated
 
-import typer
+import click
 
-from porter.commands import check, clean, migrate, onnx, query, rehearse, report, rules
+from porter import stopping
+from porter.commands.command import SETTINGS, Group, Option
 from porter.commands.running import FINDINGS, INTERRUPTED, OK, TROUBLE, Interrupted, error
 from porter.problem import Problem
 
-app = typer.Typer(
-    name="porter",
-    help="Move device-bound PyTorch code to any accelerator, or to one other device.",
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+#: Where each command is, and the first line of its help.
+COMMANDS = {
+    "migrate": (
+        "porter.commands.migrate:migrate",
+        "Rewrite code in place, and say what is left for a person.",
+    ),
+    "check": (
+        "porter.commands.check:check",
+        "Print what migrate would rewrite and leave; write nothing.",
+    ),
+    "report": (
+        "porter.commands.report:report_",
+        "Show a report in another format, or compare two.",
+    ),
+    "rule": ("porter.commands.rules:rule_", "Explain a rule."),
+    "rules": ("porter.commands.rules:rules_", "List all rules."),
+    "rehearse": (
+        "porter.commands.rehearse:rehearse_",
+        "Run a command on a simulated device: `porter rehearse train.py --epochs 1`.",
+    ),
+    "fleet": (
+        "porter.commands.fleet:fleet",
+        "Look at many repositories, or a very large one, and write one dashboard.",
+    ),
+    "query": (
+        "porter.commands.query:query_",
+        "Say what the target offers for a name: status, equivalent, limits, source.",
+    ),
+    "clean": (
+        "porter.commands.clean:clean",
+        "Remove the cache: what earlier runs found out and kept for the next.",
+    ),
+    "onnx": (
+        "porter.commands.onnx:onnx",
+        "Check models by ONNX: the same numbers before and after, and in the graph.",
+    ),
+}
 
 
 def start(arguments: Sequence[str] | None = None) -> int:
@@ -34,23 +64,31 @@ def start(arguments: Sequence[str] | None = None) -> int:
         The exit code.
     """
     try:
-        given = sys.argv[1:] if arguments is None else arguments
-        code = app(args=_spelled(given), prog_name="porter", standalone_mode=False)
-        sys.stdout.flush()
+        with stopping.raising():
+            given = sys.argv[1:] if arguments is None else arguments
+            code = program.main(args=_spelled(given), prog_name="porter", standalone_mode=False)
+            sys.stdout.flush()
+    except stopping.Stopped as stop:
+        return _interrupted(stop.note, 128 + stop.number)
     except (Interrupted, KeyboardInterrupt):
-        return error("interrupted; no further file is changed", INTERRUPTED)
-    except OSError as problem:
-        if problem.errno != errno.EPIPE:
-            raise
-        # The reader has gone (`| head`); keep Python from flushing into the closed pipe.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FINDINGS
+        return _interrupted("", INTERRUPTED)
     except Exception as problem:
+        if isinstance(problem, OSError) and problem.errno == errno.EPIPE:
+            # The reader has gone (`| head`); keep Python from flushing into the closed pipe.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return FINDINGS
         text = _one_line(problem)
         if text is None and os.environ.get("PORTER_DEBUG"):
             raise
         return error(text or _internal(problem), TROUBLE)
     return code if isinstance(code, int) else OK
+
+
+def _interrupted(note: str, code: int) -> int:
+    with stopping.deferred() as more:
+        error(f"interrupted; {note or 'no further file is changed'}", code)
+        more.number = 0  # it ends already
+    return code
 
 
 def _spelled(arguments: Sequence[str]) -> list[str]:
@@ -62,10 +100,12 @@ def _spelled(arguments: Sequence[str]) -> list[str]:
 
 def _one_line(problem: Exception) -> str | None:
     """What to tell the user about a mistake of theirs; None for a mistake of porter."""
-    if hasattr(problem, "format_message"):  # raised by the option parser
-        return str(problem.format_message()).replace("\n", " ")
-    if type(problem).__name__ == "Abort":
+    if isinstance(problem, click.ClickException):
+        return " ".join(problem.format_message().split())
+    if isinstance(problem, click.Abort):
         return "interrupted"
+    if isinstance(problem, OSError) and problem.filename is not None:  # a name too long, say
+        return f"{os.fsdecode(problem.filename)}: {problem.strerror}"
     return " ".join(str(problem).split()) if isinstance(problem, Problem) else None
 
 
@@ -74,32 +114,44 @@ def _internal(problem: Exception) -> str:
     return f"internal error ({what}); please report it with what PORTER_DEBUG=1 shows"
 
 
-@app.callback(invoke_without_command=True)
-def _program(
-    context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
-) -> int:
-    if version:
+def _version(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:
         from porter import __version__
 
         print(f"porter {__version__}")
-        raise typer.Exit(OK)
-    if context.invoked_subcommand is None:
-        print(context.get_help(), file=sys.stderr)
-        raise typer.Exit(TROUBLE)
-    return OK
+        context.exit(OK)
 
 
-app.command("migrate")(migrate.migrate)
-app.command("check")(check.check)
-app.command("report")(report.report_)
-app.command("rule")(rules.rule_)
-app.command("rules")(rules.rules_)
-app.command(
-    "rehearse",
-    # What follows the first word belongs to the command that is rehearsed.
-    context_settings={"allow_extra_args": True, "allow_interspersed_args": False},
-)(rehearse.rehearse_)
-app.add_typer(onnx.app)
-app.command("query")(query.query_)
-app.command("clean")(clean.clean)
+def _completion(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:
+        from porter.commands import completion
+
+        if parameter.name == "show_completion":
+            print(completion.script(program))
+        else:
+            print(completion.install(program))
+        context.exit(OK)
+
+
+def _asks(name: str, callback: object, help: str) -> Option:
+    """An option that is answered at once."""
+    return Option(
+        [name], is_flag=True, is_eager=True, expose_value=False, callback=callback, help=help
+    )
+
+
+program = Group(
+    "porter",
+    help="Move device-bound PyTorch code to any accelerator, or to one other device.",
+    table=COMMANDS,
+    context_settings=SETTINGS,
+    params=[
+        _asks("--version", _version, "Print the version."),
+        _asks("--install-completion", _completion, "Install completion for the current shell."),
+        _asks(
+            "--show-completion",
+            _completion,
+            "Show completion for the current shell, to copy it or customize the installation.",
+        ),
+    ],
+)

@@ -6,23 +6,17 @@ The closest such file at or above the given path counts, up to the top of its re
 from __future__ import annotations
 
 import contextlib
-import difflib
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from porter import files
 from porter.problem import Problem
 from porter.targets import NAMES, version
 
 if TYPE_CHECKING:
     from porter.onnx.spec import Model
-
-if sys.version_info >= (3, 11):
-    import tomllib as tomllib
-else:
-    import tomli as tomllib
 
 OWN_FILE = "porter.toml"
 SHARED_FILE = "pyproject.toml"
@@ -111,13 +105,25 @@ def _configures(shared: Path) -> bool:
     Raises:
         ConfigProblem: it names porter, but is malformed; any other is just a file of the project.
     """
+    if not _may_name_porter(shared):
+        return False
     try:
-        return "porter" in read_toml(shared).get("tool", {})
+        tools = read_toml(shared).get("tool")
+        return isinstance(tools, dict) and "porter" in tools
     except ConfigProblem:
         with contextlib.suppress(OSError):
-            if b"porter" in shared.read_bytes():
+            if b"porter" in files.read(shared, files.SETTINGS):
                 raise
         return False
+
+
+def _may_name_porter(shared: Path) -> bool:
+    """False only if no key of a TOML file can be "porter": most need not be parsed."""
+    try:
+        data = files.read(shared, files.SETTINGS)
+    except OSError:
+        return False
+    return any(text in data for text in (b"porter", b"\\u", b"\\U", b"\\x"))
 
 
 def read(source: Path) -> Settings:
@@ -127,7 +133,7 @@ def read(source: Path) -> Settings:
         ConfigProblem: the file is malformed, or has an unknown key or a wrong value.
     """
     table: Any = read_toml(source)
-    where = str(_shown(source))
+    where = str(shown(source))
     if source.name == SHARED_FILE:
         table = table["tool"]["porter"]
         where += ": [tool.porter]"
@@ -135,14 +141,33 @@ def read(source: Path) -> Settings:
         raise ConfigProblem(f"{where} must be a table")
     values: dict[str, Any] = {}
     for key, value in table.items():
-        reader = _READERS.get(key)
-        if reader is None:
-            raise ConfigProblem(f"{where}: unknown key {key!r}{_suggestion(key, _READERS)}")
-        try:
-            values[key.replace("-", "_")] = reader(value)
-        except _Wrong as problem:
-            raise ConfigProblem(f"{where}: {key} {problem}") from None
+        values[key.replace("-", "_")] = checked(where, key, value, READERS)
     return Settings(**values, source=source)
+
+
+Reader = Callable[[Any], Any]
+"""Makes a setting of a value of a TOML file; raises `Wrong`."""
+
+
+def checked(where: str, key: str, value: Any, readers: Mapping[str, Reader]) -> Any:
+    """One setting of a TOML file.
+
+    Args:
+        where: the file, and the table in it.
+        key: as it stands there.
+        value: as it stands there.
+        readers: what reads each key.
+
+    Raises:
+        ConfigProblem: the key is unknown, or the value is wrong.
+    """
+    reader = readers.get(key)
+    if reader is None:
+        raise ConfigProblem(f"{where}: unknown key {key!r}{meant(key, readers)}")
+    try:
+        return reader(value)
+    except Wrong as problem:
+        raise ConfigProblem(f"{where}: {key} {problem}") from None
 
 
 def read_toml(source: Path) -> dict[str, Any]:
@@ -151,23 +176,27 @@ def read_toml(source: Path) -> dict[str, Any]:
     Raises:
         ConfigProblem: it cannot be read or is malformed.
     """
+    from porter import toml
+
     try:
-        data: dict[str, Any] = tomllib.loads(source.read_bytes().decode("utf-8-sig"))
-        return data
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as problem:
-        reason = str(problem) or type(problem).__name__
-        raise ConfigProblem(f"{_shown(source)}: not valid TOML: {reason}") from None
+        return toml.loads(files.read(source, files.SETTINGS).decode("utf-8-sig"))
+    except ValueError as problem:
+        raise ConfigProblem(f"{shown(source)}: not valid TOML: {problem}") from None
     except OSError as problem:
-        raise ConfigProblem(f"{_shown(source)}: cannot be read: {problem.strerror}") from None
+        raise ConfigProblem(f"{shown(source)}: cannot be read: {problem.strerror}") from None
 
 
-def _shown(path: Path) -> Path:
+def shown(path: Path) -> Path:
+    """A path as messages name it: from here, if it is below."""
     here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path
 
 
-def _suggestion(word: str, known: Mapping[str, object] | Sequence[str]) -> str:
+def meant(word: str, known: Mapping[str, object] | Sequence[str]) -> str:
+    """What to say of a word that is not among the known ones."""
     plain = word.lower().replace("_", "-")
+    import difflib
+
     close = difflib.get_close_matches(plain, list(known), n=1)
     if close:
         return f"; did you mean {close[0]!r}?"
@@ -177,7 +206,7 @@ def _suggestion(word: str, known: Mapping[str, object] | Sequence[str]) -> str:
 # Values -----------------------------------------------------------------------------------------
 
 
-class _Wrong(Exception):
+class Wrong(Exception):
     """A value of the wrong kind; the text continues "KEY ..."."""
 
 
@@ -185,66 +214,70 @@ def _target(value: Any) -> str:
     if value in NAMES:
         return str(value)
     if isinstance(value, str):
-        raise _Wrong(f"cannot be {value!r}{_suggestion(value, NAMES)}")
-    raise _Wrong(f"must be one of {', '.join(NAMES)}, not {_kind(value)}")
+        raise Wrong(f"cannot be {value!r}{meant(value, NAMES)}")
+    raise Wrong(f"must be one of {', '.join(NAMES)}, not {kind_of(value)}")
 
 
 def _min_torch(value: Any) -> str:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         # The number 2.10 is 2.1: only text can tell them apart.
-        raise _Wrong('must be text: write it in quotes, like "2.9"')
+        raise Wrong('must be text: write it in quotes, like "2.9"')
     if not isinstance(value, str):
-        raise _Wrong(f'must be text like "2.9" or "auto", not {_kind(value)}')
+        raise Wrong(f'must be text like "2.9" or "auto", not {kind_of(value)}')
     if value != "auto":
         try:
             version(value)
         except ValueError:
-            raise _Wrong(f'cannot be {value!r}: write it like "2.9", or "auto"') from None
+            raise Wrong(f'cannot be {value!r}: write it like "2.9", or "auto"') from None
     return value
 
 
-def _texts(value: Any) -> tuple[str, ...]:
+def texts(value: Any) -> tuple[str, ...]:
+    """A list of text."""
     if not isinstance(value, list):
-        raise _Wrong(f"must be a list of text, not {_kind(value)}")
+        raise Wrong(f"must be a list of text, not {kind_of(value)}")
     for item in value:
         if not isinstance(item, str):
-            raise _Wrong(f"must be a list of text, but holds {_kind(item)}")
+            raise Wrong(f"must be a list of text, but holds {kind_of(item)}")
     return tuple(value)
 
 
-def _text(value: Any) -> str:
+def text(value: Any) -> str:
+    """Text."""
     if not isinstance(value, str):
-        raise _Wrong(f"must be text, not {_kind(value)}")
+        raise Wrong(f"must be text, not {kind_of(value)}")
     return value
 
 
-def _flag(value: Any) -> bool:
+def flag(value: Any) -> bool:
+    """True or false."""
     if not isinstance(value, bool):
-        raise _Wrong(f"must be true or false, not {_kind(value)}")
+        raise Wrong(f"must be true or false, not {kind_of(value)}")
     return value
 
 
 def _patterns(value: Any) -> tuple[tuple[str, tuple[str, ...]], ...]:
     if not isinstance(value, dict):
-        raise _Wrong(f"must be a table of pattern = [codes], not {_kind(value)}")
+        raise Wrong(f"must be a table of pattern = [codes], not {kind_of(value)}")
     try:
-        return tuple((pattern, _texts(codes)) for pattern, codes in value.items())
-    except _Wrong as problem:
-        raise _Wrong(f"of a pattern {problem}") from None
+        return tuple((pattern, texts(codes)) for pattern, codes in value.items())
+    except Wrong as problem:
+        raise Wrong(f"of a pattern {problem}") from None
 
 
 def _models(value: Any) -> tuple[Model, ...]:
     from porter.onnx.spec import SpecProblem, from_tables
 
     if not isinstance(value, list):
-        raise _Wrong(f"must be tables, [[tool.porter.onnx]], not {_kind(value)}")
+        raise Wrong(f"must be tables, [[tool.porter.onnx]], not {kind_of(value)}")
     try:
         return from_tables(value)
     except SpecProblem as problem:
-        raise _Wrong(str(problem)) from None
+        raise Wrong(str(problem)) from None
 
 
-def _kind(value: Any) -> str:
+def kind_of(value: Any) -> str:
+    """What a value of a TOML file is, in words."""
     for kind, name in _KINDS:
         if isinstance(value, kind):
             return name
@@ -260,16 +293,17 @@ _KINDS: tuple[tuple[type, str], ...] = (
     (dict, "a table"),
 )
 
-_READERS: dict[str, Callable[[Any], Any]] = {
+#: What reads each key.
+READERS: dict[str, Reader] = {
     "target": _target,
     "min-torch": _min_torch,
-    "select": _texts,
-    "ignore": _texts,
-    "exclude": _texts,
-    "force-exclude": _flag,
-    "unsafe": _flag,
-    "torch-npu": _text,
-    "hardware": _text,
+    "select": texts,
+    "ignore": texts,
+    "exclude": texts,
+    "force-exclude": flag,
+    "unsafe": flag,
+    "torch-npu": text,
+    "hardware": text,
     "per-file-ignores": _patterns,
     "onnx": _models,
 }

@@ -9,40 +9,26 @@ comes first; only what it finds is parsed.
 from __future__ import annotations
 
 import ast
-import functools
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from porter.catalog import Catalog
 from porter.module import Module, ProjectFacts
+from porter.places import Place as Place
+from porter.places import place as place
 from porter.project import InputFile
 from porter.source import SourceProblem, decode_python
 from porter.syntax import SyntaxProblem
+
+if TYPE_CHECKING:
+    from porter.lookout import Watched
 
 #: How long a chain of modules may be that pass a name on.
 MAX_CHAIN = 6
 
 Reader = Callable[[int], bytes]
 """Gives the bytes of a file by its index."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """A file as a module.
-
-    Args:
-        file: the file.
-        dotted: its own dotted path, for relative imports; a package's ends with ".__init__".
-        names: the dotted paths that other files may import it by.
-        shown: the path to show, POSIX.
-    """
-
-    file: InputFile
-    dotted: str
-    names: tuple[str, ...]
-    shown: str
 
 
 @dataclass(frozen=True)
@@ -59,21 +45,6 @@ class Found:
     needed: frozenset[int]
 
 
-def place(file: InputFile, shown: str) -> Place:
-    """The module that a file is, judged by `__init__.py` files and the root it was given in."""
-    stem = file.path.name.split(".")[0]
-    package = _package(str(file.path.parent.absolute()))
-    inner = [*package, stem]
-    relative = [*file.relative.split("/")[:-1], stem]
-    source = relative[1:] if relative[0] == "src" and len(relative) > 1 else relative
-    own = inner if package else source
-    candidates = [own, source, relative]
-    if not package:
-        candidates.append([stem])  # a script imports its neighbours by their bare names
-    names = dict.fromkeys(_importable(parts) for parts in candidates)
-    return Place(file, ".".join(own), tuple(n for n in names if n), shown)
-
-
 #: Folders at the top of a project that hold its packages.
 _SOURCES = frozenset({"src", "python", "lib"})
 
@@ -86,68 +57,6 @@ def _own_package(where: Place) -> str:
     return parts[0] if len(parts) == 2 and parts[1] in ("__init__.py", "__init__.pyi") else ""
 
 
-def _importable(parts: Sequence[str]) -> str:
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-@functools.cache
-def _package(folder: str) -> tuple[str, ...]:
-    """The dotted path of the package that a folder is; empty if it is none."""
-    path = Path(folder)
-    if not (path / "__init__.py").is_file() or path.parent == path:
-        return ()
-    return (*_package(str(path.parent)), path.name)
-
-
-# Bytes ------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Signs:
-    """Byte patterns that tell which files have something to say.
-
-    Args:
-        exports: the file may bind a watched name at its top level.
-        methods: the file may define a watched method.
-        words: without one of these no watched name can be bound; looked for first, being quick.
-    """
-
-    exports: re.Pattern[bytes]
-    methods: re.Pattern[bytes]
-    words: tuple[bytes, ...]
-
-    def may_export(self, data: bytes) -> bool:
-        """Whether a file with these bytes may bind a watched name at its top level."""
-        return any(word in data for word in self.words) and bool(self.exports.search(data))
-
-    def may_define(self, data: bytes) -> bool:
-        """Whether a file with these bytes may define a watched method."""
-        return self.methods.search(data) is not None
-
-    @classmethod
-    def of(cls, catalog: Catalog) -> Signs:
-        """The patterns for a catalog."""
-        exports = [_import_pattern(prefix) for prefix in catalog.exported]
-        methods = "|".join(map(re.escape, catalog.methods)) or "(?!)"
-        return cls(
-            re.compile("|".join(exports).encode() or b"(?!)", re.MULTILINE),
-            # Not "\\bdef": `re` jumps to a literal only if the pattern begins with it.
-            re.compile(rf"def\s+(?:{methods})\s*\(".encode()),
-            tuple({prefix.rpartition(".")[2].encode() for prefix in catalog.exported}),
-        )
-
-
-def _import_pattern(prefix: str) -> str:
-    """Matches ways to bind something below a dotted prefix to a name."""
-    package, _, last = prefix.rpartition(".")
-    whole, last = re.escape(prefix), re.escape(last)
-    ways = [rf"from\s+{whole}[.\w]*\s+import\b", rf"import\s+{whole}\b", rf"=\s*{whole}\b"]
-    if package:
-        names = r"(?:\([^)]*?|[^\n(;]*?)"
-        ways.append(rf"from\s+{re.escape(package)}\s+import\s+{names}\b{last}\b")
-    return "|".join(ways)
-
-
 # Search -----------------------------------------------------------------------------------------
 
 
@@ -156,7 +65,7 @@ def collect(
     exporters: Sequence[int],
     methods: Sequence[int],
     read: Reader,
-    catalog: Catalog,
+    watched: Watched,
 ) -> Found:
     """Search a project.
 
@@ -165,9 +74,9 @@ def collect(
         exporters: those that may bind a watched name, by index in `places`.
         methods: those that may define a watched method.
         read: gives the bytes of a file by index; empty if it cannot be read.
-        catalog: says which names and methods are watched.
+        watched: says which names and methods are watched.
     """
-    search = _Search(places, read, catalog)
+    search = _Search(places, read, watched)
     search.follow(exporters)
     found = search.methods(methods)
     imported: dict[str, frozenset[str]] = {}
@@ -190,7 +99,7 @@ class _Search:
 
     places: Sequence[Place]
     read: Reader
-    catalog: Catalog
+    watched: Watched
     exports: dict[str, dict[str, str]] = field(default_factory=dict)
     uncertain: set[str] = field(default_factory=set)
     imported: dict[int, set[str]] = field(default_factory=dict)
@@ -242,14 +151,14 @@ class _Search:
                     self.uncertain.add(f"{name}.{local}")
 
     def _watched(self, name: str) -> bool:
-        return any(name == p or name.startswith(p + ".") for p in self.catalog.exported)
+        return any(name == p or name.startswith(p + ".") for p in self.watched.exported)
 
     def _users(self, exporters: list[int]) -> list[int]:
         """The files that import a name that these files export."""
         names = {local for i in exporters for local in self._known[i]}
         stems = {n.rpartition(".")[2] for i in exporters for n in self.places[i].names}
-        named = re.compile(_any_word(names) + rb"|import\s*\(?\s*\*")
-        placed = re.compile(_any_word(stems) + rb"|from\s+\.+\s+import")
+        named = _Mention(names, rb"import\s*\(?\s*\*")
+        placed = _Mention(stems, rb"from\s+\.+\s+import")
         wanted = set(exporters)
         readers = (i for i, where in enumerate(self.places) if where.file.kind != "other")
         return [
@@ -299,7 +208,7 @@ class _Search:
                 for item in node.body:
                     if (
                         isinstance(item, (ast.FunctionDef, ast.AsyncFunctionDef))
-                        and item.name in self.catalog.methods
+                        and item.name in self.watched.methods
                     ):
                         found.setdefault(item.name, []).append(f"{shown}:{item.lineno} {node.name}")
         return {name: tuple(classes) for name, classes in sorted(found.items())}
@@ -356,6 +265,18 @@ def _owners(places: Sequence[Place]) -> tuple[dict[str, int], set[str]]:
     return owners, {name for name, claims in every.items() if len(claims) > 1}
 
 
-def _any_word(words: Iterable[str]) -> bytes:
-    choice = "|".join(sorted(map(re.escape, words)))
-    return rf"\b(?:{choice})\b".encode("utf-8", "surrogateescape")
+class _Mention:
+    """One of some words, or a pattern; the words are looked for as bytes first, being quick."""
+
+    def __init__(self, words: Iterable[str], pattern: bytes) -> None:
+        choice = sorted(set(words))
+        self._words = [word.encode("utf-8", "surrogateescape") for word in choice]
+        whole = rf"\b(?:{'|'.join(map(re.escape, choice))})\b"
+        self._whole = re.compile(whole.encode("utf-8", "surrogateescape"))
+        self._pattern = re.compile(pattern)
+
+    def search(self, data: bytes) -> bool:
+        """Whether it occurs."""
+        if any(word in data for word in self._words) and self._whole.search(data):
+            return True
+        return self._pattern.search(data) is not None

@@ -6,36 +6,29 @@ the entry; the rules here give it a code, a page and a place in --select and --i
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
+from porter.codes import BLANKET as BLANKET
+from porter.codes import CODES as CODES
+from porter.codes import COMMENT as COMMENT
+from porter.codes import MADE as MADE
+from porter.codes import NOT_PYTHON as NOT_PYTHON
+from porter.codes import TORCH_BOUND as TORCH_BOUND
+from porter.codes import UNREAD_TEXT as UNREAD_TEXT
+from porter.codes import UNREADABLE as UNREADABLE
+from porter.codes import UNUSED as UNUSED
 from porter.rule import Category, Finding, rule
-from porter.site import Site
-from porter.targets import Target
+
+if TYPE_CHECKING:
+    from porter.site import Site
+    from porter.targets import Target
 
 #: What reports call the family of these rules.
 FAMILY = "files and comments"
 
-UNREADABLE = "POR000"
-UNUSED = "POR001"
-BLANKET = "POR002"
-NOT_PYTHON = "POR003"
-UNREAD_TEXT = "POR004"
-TORCH_BOUND = "POR010"
-
-#: A comment that silences; it may be all that is left of what it silenced.
-COMMENT = re.compile(rb"(?:#|//)[ \t]*porter:[ \t]*(?:file-)?ignore", re.IGNORECASE)
-
-#: How reports and baselines begin; they quote code that was looked at elsewhere.
-MADE = re.compile(
-    rb'\{\s*"(?:schema": \d+,\s*"target"|porter-baseline"|\$schema": "[^"]*/sarif|'
-    rb'source": \{\s*"name": "porter")'
-)
-
 #: What they look at, where that is not code.
 TOPIC = {TORCH_BOUND: "dependencies"}
-
-CODES = (UNREADABLE, UNUSED, BLANKET, NOT_PYTHON, UNREAD_TEXT, TORCH_BOUND)
 
 
 @rule(UNREADABLE, "unreadable-file", effort=0)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import functools
-import importlib.resources
 import json
 from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
-from porter import __version__
+from porter import __version__, lookout
 
-_TABLES = "porter.rewrites.support"
-_SOURCES = "sources.json"
+#: Below the folder of the rules.
+_SOURCES = "support/sources.json"
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(NamedTuple):
     """A table of facts that rules look names up in.
 
     Args:
@@ -59,9 +59,9 @@ class Provenance:
 def tables() -> tuple[Table, ...]:
     """The tables of this installation, by name."""
     try:
-        text = importlib.resources.files(_TABLES).joinpath(_SOURCES).read_text("utf-8")
+        text = Path(lookout.folder(), _SOURCES).read_text("utf-8")
         rows = json.loads(text)
         found = [Table(name, rows[name]["date"], rows[name]["source"]) for name in sorted(rows)]
-    except (ModuleNotFoundError, FileNotFoundError, KeyError, ValueError, TypeError):
+    except (ModuleNotFoundError, OSError, KeyError, ValueError, TypeError):
         return ()
     return tuple(found)

@@ -6,25 +6,27 @@ Nothing in a report depends on the time, the machine or the place of the folder.
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from porter import score, support
-from porter.hunks import Hunk
+from porter.levels import Category, Safety, Status
 from porter.provenance import Provenance
-from porter.rule import Category, Rule, Safety, Status
 from porter.targets import Target, version
+
+if TYPE_CHECKING:
+    from porter import support
+    from porter.hunks import Hunk
+    from porter.lookout import Entry
+    from porter.rule import Rule
 
 #: The topic of rules that name none.
 CODE = "code"
-_URL = re.compile(r"https?://[^\s<>()`\"]+")
+_URL = r"https?://[^\s<>()`\"]+"
 #: Version of the JSON layout; raised when a field changes its meaning or goes away.
 SCHEMA = 1
 
@@ -100,14 +102,15 @@ class SiteReport:
     @property
     def fingerprint(self) -> str:
         """The same for the same code under the same rule, wherever it stands."""
+        import hashlib
+
         own = self.line - self.snippet_start
         code = self.snippet[own] if 0 <= own < len(self.snippet) else self.before
         content = "\0".join((self.rule, " ".join(code.split())))
         return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-@dataclass(frozen=True)
-class FileReport:
+class FileReport(NamedTuple):
     """One file and what became of it.
 
     Args:
@@ -180,6 +183,24 @@ class Report:
         return replace(self, sites=sites, files=files)
 
 
+def said(
+    path: str, rule: Rule | Entry, line: int, column: int, before: str, reason: str
+) -> SiteReport:
+    """A site of a rule that looks at no code."""
+    return SiteReport(
+        path=path,
+        line=line,
+        column=column,
+        rule=rule.code,
+        status=Status.LEFT,
+        safety=Safety.MANUAL,
+        category=rule.category,
+        effort=rule.effort,
+        before=before,
+        reason=reason,
+    )
+
+
 def assemble(
     target: str,
     min_torch: str,
@@ -201,6 +222,8 @@ def assemble(
 
 def as_data(report: Report) -> dict[str, Any]:
     """The report as plain data, in the layout of `SCHEMA` (docs/report.schema.json)."""
+    from porter import score
+
     data: dict[str, Any] = {
         "schema": SCHEMA,
         "target": report.target,
@@ -222,6 +245,8 @@ def as_data(report: Report) -> dict[str, Any]:
 
 def as_json(report: Report) -> str:
     """The report as JSON text; the same report gives the same bytes."""
+    import json
+
     return json.dumps(as_data(report), indent=2, ensure_ascii=True) + "\n"
 
 
@@ -276,7 +301,7 @@ def _provenance(provenance: Provenance) -> dict[str, Any]:
         "torch_npu": provenance.torch_npu,
         "hardware": provenance.hardware,
         "rules": list(provenance.rules),
-        "tables": [asdict(table) for table in provenance.tables],
+        "tables": [table._asdict() for table in provenance.tables],
     }
 
 
@@ -335,7 +360,7 @@ def _rule(code: str) -> dict[str, Any]:
         "effort": rule.effort,
         "why": page.get("why it matters", ""),
         "advice": page.get("what to do by hand", "") or page.get("use instead", ""),
-        "references": [url.rstrip(".,;:") for url in _URL.findall(page.get("references", ""))],
+        "references": [url.rstrip(".,;:") for url in re.findall(_URL, page.get("references", ""))],
     }
 
 
@@ -362,6 +387,8 @@ def _sections(page: str) -> dict[str, str]:
 
 def _apis(report: Report) -> Iterator[dict[str, Any]]:
     """The names behind the sites, how often, and what the tables know of each."""
+    from porter import support
+
     uses: dict[str, list[SiteReport]] = {}
     for site in report.sites:
         if site.symbol:

@@ -7,47 +7,19 @@ the tree or the disk: it yields findings, each with or without edits.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from porter.levels import QUIET as QUIET
+from porter.levels import Category as Category
+from porter.levels import Safety as Safety
+from porter.levels import Status as Status
 from porter.targets import NAMES
 
 if TYPE_CHECKING:
     from porter.site import Site
     from porter.targets import Target
-
-
-class Safety(str, enum.Enum):
-    """How far an edit may be trusted."""
-
-    SAFE = "safe"
-    UNSAFE = "unsafe"
-    MANUAL = "manual"
-
-
-class Category(str, enum.Enum):
-    """What happens on the target if the site stays as it is."""
-
-    MANDATORY = "mandatory"
-    OPTIONAL = "optional"
-    POTENTIAL = "potential"
-    #: It works there, but could be faster or more exact.
-    ADVICE = "advice"
-    INFORMATION = "information"
-
-
-#: Categories that ask nothing of anybody: they decide neither the exit code nor the verdict.
-QUIET = frozenset({Category.ADVICE, Category.INFORMATION})
-
-
-class Status(str, enum.Enum):
-    """What porter did with a site."""
-
-    REWRITTEN = "rewritten"
-    LEFT = "left"
-    INFORMATION = "information"
 
 
 #: Effort points: 0 information, 1 swap, 3 documented solution, 5 redesign, 7 new architecture,
@@ -124,6 +96,8 @@ class Finding:
         shields: the rest of the condition that is evaluated only if this part of it holds.
         symbol: the resolved name behind the site, for reports; may be empty.
         holds: the span that must stay as it is as long as the site does: the arguments of a call.
+        together: findings with the same number are rewritten all or none: an import that moves,
+            and the calls that are written for its new place.
     """
 
     start: int
@@ -141,6 +115,7 @@ class Finding:
     symbol: str = ""
     rule: str = ""
     holds: tuple[int, int] | None = None
+    together: int | None = None
 
     @property
     def rewrites(self) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from porter.own import UNREADABLE
+from porter.codes import UNREADABLE
 
 READY, REVIEW, BLOCKED = "READY", "AFTER REVIEW", "BLOCKED"
 #: What a check came to: a run of the migrated code, or of a model exported from it.
@@ -33,20 +33,41 @@ def verdict(data: Data) -> dict[str, Any]:
         became of them).
     """
     sites = data["sites"]
-    counts = tally(sites)
     resolved, total = points(sites)
+    measured = {"resolved": resolved, "total": total, "open": _open(sites)}
     failed = sum(file["status"] == "failed" for file in data["files"])
-    readiness = resolved * 100 // total if total else None
+    unread = sum(site["rule"] == UNREADABLE for site in sites)
+    return concluded(data, tally(sites), measured, failed, unread)
+
+
+def concluded(
+    data: Data, counts: Mapping[str, int], points: Mapping[str, int], failed: int, unread: int
+) -> dict[str, Any]:
+    """The verdict on numbers that add up over the parts of a report.
+
+    Args:
+        data: `applied` and `checks`, if any, of the report.
+        counts: what `tally` gives.
+        points: effort points, "resolved" of "total", and "open".
+        failed: files that could not be read.
+        unread: sites that say so.
+    """
+    readiness = percent(points)
     if readiness == 100 and (failed or counts["potential"] or _checked(data, FAILED)):
         readiness = 99
-    status = _status(counts, failed or _checked(data, FAILED))
+    said = _sentence(counts, failed, unread, data)
     return {
-        "status": status,
-        "sentence": " ".join([_sentence(status, counts, failed, data), *_check_sentences(data)]),
+        "status": _status(counts, failed or _checked(data, FAILED)),
+        "sentence": " ".join([said, *_check_sentences(data)]),
         "readiness": readiness,
-        "points": {"resolved": resolved, "total": total, "open": _open(sites)},
-        "sites": counts,
+        "points": dict(points),
+        "sites": dict(counts),
     }
+
+
+def percent(points: Mapping[str, int]) -> int | None:
+    """The share of the points that is resolved, rounded down; None without any."""
+    return points["resolved"] * 100 // points["total"] if points["total"] else None
 
 
 def tally(sites: Iterable[Data]) -> dict[str, int]:
@@ -150,7 +171,7 @@ def _check_sentences(data: Data) -> Iterable[str]:
             yield f"{count} {kind}{'' if count == 1 else 's'} {said}."
 
 
-def _sentence(status: str, counts: Mapping[str, int], failed: int, data: Data) -> str:
+def _sentence(counts: Mapping[str, int], failed: int, unread: int, data: Data) -> str:
     done = counts["safe"] + counts["unsafe"]
     if not any(counts.values()) and not failed:
         return "Nothing found: no code is bound to one device."
@@ -159,7 +180,6 @@ def _sentence(status: str, counts: Mapping[str, int], failed: int, data: Data) -
     if counts["blocking"]:
         them = "site needs" if counts["blocking"] == 1 else "sites need"
         parts.append(f"{counts['blocking']} {them} work by hand")
-    unread = sum(site["rule"] == UNREADABLE for site in data["sites"])
     review = counts["choice"] + counts["potential"] + counts["unsafe"] - unread
     if review:
         parts.append(f"{review} {'site' if review == 1 else 'sites'} to review")

@@ -10,14 +10,13 @@ import codecs
 import re
 from dataclasses import dataclass
 
+from porter.scan import UTF16 as UTF16
+
 _COOKIE = re.compile(rb"^[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)", re.ASCII)
 _BLANK_OR_COMMENT = re.compile(rb"^[ \t\f]*(?:#.*)?$")
 _NEWLINE = re.compile(rb"\r\n|\r|\n")
 _DEFAULT = "utf-8"
 _HEAD = 1000  # characters in which to look for the coding line once more
-
-UTF16 = (b"\xff\xfe", b"\xfe\xff")
-"""How files begin that Python cannot read but an editor may have written."""
 
 
 class SourceProblem(Exception):

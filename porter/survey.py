@@ -5,27 +5,25 @@ It tells from the bytes whether a file must be analysed, and what it may have to
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
-from porter import catalog as rules
-from porter import own
-from porter.catalog import Catalog
-from porter.facts import Place, Signs
-from porter.pool import DIED, Progress, Work, processes, spread
+from porter import codes, files, lookout
+from porter.lookout import Lookout, always_wants, wants
+from porter.places import Place
 from porter.project import Kind
-from porter.scan import may_match
-from porter.source import UTF16
-from porter.text import wants
-from porter.text_site import kind_of
+from porter.scan import UTF16, Signs, may_match
+
+if TYPE_CHECKING:
+    from porter.pool import Progress
 
 #: Below so many bytes to look at, starting processes costs more than they save.
 SERIAL_BYTES = 6_000_000
 #: How a line of a notebook begins that IPython gives to the shell.
-_COMMAND = re.compile(rb"(?:\"|\\n)\s*[!%]")
+_COMMAND = rb"(?:\"|\\n)\s*[!%]"
 
 
 @dataclass(frozen=True)
@@ -53,8 +51,7 @@ class Look:
     problem: str = ""
 
 
-@dataclass(frozen=True)
-class View:
+class View(NamedTuple):
     """What every worker must know to look at files.
 
     Args:
@@ -70,8 +67,7 @@ class View:
     hardware: str = ""
 
 
-@dataclass(frozen=True)
-class Seen:
+class Seen(NamedTuple):
     """One file to look at; `data` only where it does not come from the disk."""
 
     path: str
@@ -91,38 +87,79 @@ def look(files: Sequence[Seen], view: View, jobs: int, progress: Progress | None
     """Look at files, in several processes where that pays; in the order of the files."""
     _signs(view)  # made here once, and so in every forked process
     size = sum(_size(file) for file in files)
+    if len(files) == 1 or (jobs in (0, 1) and size < SERIAL_BYTES):
+        return _here(files, view, progress)
+    from porter.pool import DIED, Work, processes, spread
+
     work = Work(look_at, view, lambda file: Look(problem=DIED), chunk=64)
-    return spread(work, files, processes(jobs, size, SERIAL_BYTES), progress)
+    return spread(work, files, processes(jobs, size, SERIAL_BYTES), progress, _load_rules)
+
+
+def _load_rules() -> None:
+    """Load what the analysis needs, while other processes look: of so many files, some need it."""
+    import porter.analysis  # noqa: F401
+    from porter import catalog
+
+    catalog.load()
+
+
+def _here(files: Sequence[Seen], view: View, progress: Progress | None) -> list[Look]:
+    """Look at files in this process, which needs nothing that could start others."""
+    looks = []
+    for file in files:
+        looks.append(look_at(file, view))
+        if progress is not None:
+            progress(len(looks), len(files))
+    return looks
 
 
 def digest(file: Seen) -> bytes | None:
     """The SHA-256 of a file; None if it cannot be read."""
+    import hashlib
+
     try:
         return hashlib.sha256(_bytes(file)).digest()
     except OSError:
         return None
 
 
-def look_at(file: Seen, view: View) -> Look:
-    """Look at one file."""
-    try:
-        data = _bytes(file)
-    except OSError as problem:
-        return Look(problem=f"cannot be read: {problem.strerror or problem}")
-    serving, signs = _signs(view)
+def glance(file: Seen, data: bytes, view: View) -> Look:
+    """Look at bytes for what decides whether a file is analysed, and for nothing else."""
     return Look(
-        digest=hashlib.sha256(data).digest(),
         size=len(data),
-        concerns=_concerns(file, data, serving),
-        exports=file.kind == "python" and signs.may_export(data),
-        methods=file.kind != "other" and signs.may_define(data),
-        binds=kind_of(file.shown) == "native" and b"m.def" in data,
+        concerns=_concerns(file, data, _signs(view)[0]),
         agnostic=b"torch.accelerator" in data,
     )
 
 
+def look_at(file: Seen, view: View) -> Look:
+    """Look at one file."""
+    import hashlib
+
+    try:
+        data = _bytes(file)
+    except OSError as problem:
+        return Look(problem=f"cannot be read: {problem.strerror or problem}")
+    serving, telling = _signs(view)
+    return Look(
+        digest=hashlib.sha256(data).digest(),
+        size=len(data),
+        concerns=_concerns(file, data, serving),
+        exports=file.kind == "python" and telling.may_export(data),
+        methods=file.kind != "other" and telling.may_define(data),
+        binds=b"m.def" in data and _is_native(file.shown),
+        agnostic=b"torch.accelerator" in data,
+    )
+
+
+def _is_native(path: str) -> bool:
+    from porter.text_site import kind_of
+
+    return kind_of(path) == "native"
+
+
 def _bytes(file: Seen) -> bytes:
-    return file.data if file.data is not None else Path(file.path).read_bytes()
+    return file.data if file.data is not None else files.read(file.path)
 
 
 def _size(file: Seen) -> int:
@@ -134,25 +171,47 @@ def _size(file: Seen) -> int:
         return 0
 
 
-_made: dict[View, tuple[Catalog, Signs]] = {}
+def signs(view: View) -> Signs:
+    """What tells which files have something to say about others."""
+    return _signs(view)[1]
 
 
-def _signs(view: View) -> tuple[Catalog, Signs]:
+_made: dict[View, tuple[Lookout, Signs]] = {}
+
+
+def _signs(view: View) -> tuple[Lookout, Signs]:
     if view not in _made:
-        catalog = rules.selected(view.select, view.ignore)
-        _made[view] = (catalog.serving(view.target, view.hardware), Signs.of(catalog))
+        found = lookout.selected(view.select, view.ignore)
+        serving = found.serving(view.target, view.hardware)
+        _made[view] = (serving, Signs(found.exported, found.methods))
     return _made[view]
 
 
-def _concerns(file: Seen, data: bytes, catalog: Catalog) -> bool:
-    if file.kind == "other" and wants(rules.load(), file.relative):
+#: A letter that JSON need not escape; words must be looked for behind such escapes.
+_NEEDLESS = rb"\\u00(?:[46][1-9a-fA-F]|[57][0-9aA]|2[eE]|3[0-9]|5[fF])"
+#: Where a line of a cell goes on in another string.
+_JOINT = rb"\"\s*,\s*\""
+
+
+def _notebook_concerns(data: bytes, serving: Lookout) -> bool:
+    if re.search(_NEEDLESS, data) is not None:
+        return True
+    for seen in (data, re.sub(_JOINT, b"", data)):
+        commands = re.search(_COMMAND, data) is not None and serving.may_concern(seen)
+        if commands or serving.marker.search(seen):
+            return True
+    return False
+
+
+def _concerns(file: Seen, data: bytes, serving: Lookout) -> bool:
+    if file.kind == "other" and wants(lookout.load(), file.relative):
         data = data.replace(b"\0", b"") if data.startswith(UTF16) else data
-        if own.MADE.match(data) is not None:
+        if codes.MADE.match(data) is not None:
             return False
-        return catalog.may_concern(data) or own.COMMENT.search(data) is not None
+        speaks = serving.may_concern(data) or codes.COMMENT.search(data) is not None
+        return speaks or always_wants(serving, file.relative)
     if data.startswith(UTF16):
         return True
     if file.kind == "notebook":  # its bytes are JSON: what looks like a comment need not be one
-        commands = _COMMAND.search(data) is not None and catalog.may_concern(data)
-        return commands or catalog.marker.search(data)
-    return own.COMMENT.search(data) is not None or may_match(data, catalog.marker)
+        return _notebook_concerns(data, serving)
+    return codes.COMMENT.search(data) is not None or may_match(data, serving.marker)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 #: The accelerator API: https://docs.pytorch.org/docs/stable/accelerator.html (since torch 2.6).
@@ -16,6 +17,7 @@ DEFAULT_MIN_TORCH = (2, 7)
 NAMES = ("accelerator", "npu")
 #: The target with tables of what it supports.
 TABLED = "npu"
+_VERSION = re.compile(r"(\d{1,6})\.(\d{1,6})(?:\..*)?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ def version(text: str) -> tuple[int, int]:
     Raises:
         ValueError: the text is not a version.
     """
-    parts = text.strip().split(".")
-    if len(parts) < 2:
+    found = _VERSION.fullmatch(text.strip())
+    if found is None:
         raise ValueError(f"not a torch version: {text!r} (write it like 2.9)")
-    return int(parts[0]), int(parts[1])
+    return int(found[1]), int(found[2])

@@ -10,7 +10,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
+
+from porter import cli
 
 needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 
@@ -107,6 +110,75 @@ def test_help_loads_neither_libcst_nor_rules(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_the_table_of_commands_says_what_the_commands_say() -> None:
+    def told(group: click.Group) -> None:
+        context = click.Context(group)
+        for name in group.list_commands(context):
+            command = group.get_command(context, name)
+            assert command is not None
+            assert (command.help or "").splitlines()[0] == group._table[name][1], name  # type: ignore[attr-defined]
+            assert command.name == name
+            if isinstance(command, click.Group):
+                told(command)
+
+    told(cli.program)
+
+
+def test_help_is_set_out_in_sections(tmp_path: Path) -> None:
+    text = porter("migrate", "-h", cwd=tmp_path, COLUMNS="100").stdout.decode()
+    titles = re.findall(r"^(\w+):", text, re.MULTILINE)
+    assert titles == [
+        "Usage",
+        "Arguments",
+        "Options",
+        "Target",
+        "Rules",
+        "Files",
+        "Run",
+        "Rehearsal",
+    ]
+    assert "PATH...  Files and folders; - reads standard input." in text
+    rehearsal = text.partition("Rehearsal:")[2]
+    assert re.findall(r"^  (--[a-z-]+)", rehearsal, re.MULTILINE) == [
+        "--rehearse", "--rehearse-timeout", "--rehearse-device", "--rehearse-before",
+        "--rehearse-python", "--rehearse-link", "--rehearse-copy", "--unproved",
+    ]  # fmt: skip
+    assert all(len(line) <= 100 for line in text.splitlines())
+
+
+@pytest.mark.parametrize("group", [[], ["onnx"]])
+def test_no_command_is_a_mistake_that_shows_the_help(tmp_path: Path, group: list[str]) -> None:
+    done = porter(*group, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"Commands:" in done.stderr
+    asked = porter(*group, "--help", cwd=tmp_path)
+    assert (asked.returncode, asked.stderr) == (0, b"")
+    assert asked.stdout == done.stderr
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
+def test_completion_is_shown_and_installed_once(tmp_path: Path) -> None:
+    home = {"HOME": str(tmp_path), "SHELL": "/bin/bash"}
+    shown = porter("--show-completion", cwd=tmp_path, **home)
+    assert b"_PORTER_COMPLETE=bash_complete" in shown.stdout
+    (tmp_path / ".bashrc").write_text("alias x=y")
+    for _ in range(2):
+        assert porter("--install-completion", cwd=tmp_path, **home).returncode == 0
+    script = tmp_path / ".bash_completions" / "porter.sh"
+    assert script.read_text().strip() == shown.stdout.decode().strip()
+    assert (tmp_path / ".bashrc").read_text() == f'alias x=y\nsource "{script}"\n'
+    other = porter("--show-completion", cwd=tmp_path, HOME=str(tmp_path), SHELL="/bin/csh")
+    assert other.returncode == 2
+    assert (
+        other.stderr
+        == b"error: SHELL names no shell with completion (csh; known: bash, zsh, fish)\n"
+    )
+    offered = porter(
+        cwd=tmp_path, _PORTER_COMPLETE="bash_complete", COMP_WORDS="porter mig", COMP_CWORD="1"
+    )
+    assert offered.stdout.split() == [b"plain,migrate"]
+
+
 def test_version(tmp_path: Path) -> None:
     done = porter("--version", cwd=tmp_path)
     assert re.fullmatch(rb"porter \d+\.\d+\.\d+\S*\n", done.stdout.replace(b"\r", b""))
@@ -126,6 +198,10 @@ def test_version(tmp_path: Path) -> None:
         (["migrate", ".", "--report", "missing/out.json"], "--report"),
         (["migrate", "-", "."], "- cannot be combined"),
         (["migrate", ".", "--bogus"], "--bogus"),
+        (["chek", "."], "No such command 'chek'. Did you mean 'check'?"),
+        (["check", ".", "--output-format", "x"], "'x' is not one of 'concise', 'full'"),
+        (["rehearse", "--devices", "0", "a.py"], "--devices"),
+        (["onnx", "check", "--opset", "x"], "--opset"),
         (["rule", "POR10x"], "no rule is called 'POR10x'; did you mean"),
     ],
 )
@@ -252,6 +328,8 @@ def test_a_copy_equals_the_result_in_place(project: Path, tmp_path: Path) -> Non
     assert not (project / ".porter").exists()
     porter("migrate", ".", "--target", "npu", cwd=project)
     assert tree(out) == tree(project)
+    assert porter("migrate", str(project), "-o", str(out), cwd=tmp_path).returncode == 0
+    (out / "plain.py").write_text("x = 3\n")
     again = porter("migrate", str(project), "-o", str(out), cwd=tmp_path)
     assert again.returncode == 2
     assert b"not empty" in again.stderr

@@ -13,8 +13,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import click
 import pytest
-import typer
 
 from porter import catalog, cli, config, report
 from porter.analysis import said
@@ -154,7 +154,7 @@ def options(words: list[str]) -> Iterator[str]:
 def test_commands_and_options_exist(page: Path) -> None:
     known = {
         name: {option for p in command.params for option in (*p.opts, *p.secondary_opts)}
-        for name, command in every_command(typer.main.get_command(cli.app))
+        for name, command in every_command(cli.program)
     }
     for words in commands(page):
         name = " ".join(words[:2]) if " ".join(words[:2]) in known else words[0]
@@ -165,8 +165,10 @@ def test_commands_and_options_exist(page: Path) -> None:
 
 def every_command(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
     """All commands by name, those of groups too."""
-    for name, command in group.commands.items():
-        if hasattr(command, "commands"):
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if isinstance(command, click.Group):
             yield from every_command(command, f"{before}{name} ")
         else:
             yield f"{before}{name}", command
@@ -176,7 +178,7 @@ def every_command(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
 def test_options_in_the_text_exist(page: Path) -> None:
     known = {
         option
-        for _, command in every_command(typer.main.get_command(cli.app))
+        for _, command in every_command(cli.program)
         for parameter in command.params
         for option in (*parameter.opts, *parameter.secondary_opts)
     }
@@ -201,7 +203,7 @@ def test_codes_exist(page: Path) -> None:
 def test_every_setting_is_described() -> None:
     page = DOCS / "configuration.md"
     described = re.findall(r"^## (.+)$", read(page), re.MULTILINE)
-    assert sorted(described) == sorted(config._READERS)
+    assert sorted(described) == sorted(config.READERS)
 
 
 def test_the_example_of_a_configuration_is_valid(tmp_path: Path) -> None:
@@ -259,12 +261,12 @@ def test_the_readme_names_the_commands_that_ci_and_newcomers_run() -> None:
 
 
 def test_the_hooks_call_commands_that_exist() -> None:
-    program = typer.main.get_command(cli.app)
+    program = cli.program
     entries = re.findall(
         r"^  entry: porter (\w+)(.*)$", read(ROOT / ".pre-commit-hooks.yaml"), re.M
     )
     assert [name for name, _ in entries] == ["check", "migrate"]
     for name, options in entries:
-        params = program.commands[name].params  # type: ignore[attr-defined]
+        params = dict(every_command(program))[name].params
         known = {option for parameter in params for option in parameter.opts}
         assert {word for word in options.split() if word.startswith("-")} <= known

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from porter import catalog, config, engine, runner
-from porter.facts import Found, Signs, collect, place
+from porter.facts import Found, collect
+from porter.places import place
 from porter.project import discover
+from porter.scan import Signs
 from porter.targets import Target
 
 CATALOG = catalog.load()
@@ -23,7 +25,7 @@ def search(root: Path, **files: str) -> tuple[Found, dict[str, int]]:
     found = discover([root]).files
     places = [place(f, f.relative) for f in found]
     data = [f.path.read_bytes() for f in found]
-    signs = Signs.of(CATALOG)
+    signs = Signs(CATALOG.exported, CATALOG.methods)
     exporters = [i for i, text in enumerate(data) if signs.may_export(text)]
     methods = [i for i, text in enumerate(data) if signs.may_define(text)]
     facts = collect(places, exporters, methods, data.__getitem__, CATALOG)

@@ -77,7 +77,9 @@ def test_a_pack_that_cannot_be_loaded_is_named(site: Path, tmp_path: Path) -> No
     broken = tmp_path / "broken"
     shutil.copytree(site, broken)
     (broken / "acme_porter_rules.py").write_text("raise ImportError('no license')\n")
-    done = python(broken, "-m", "porter", "rules", cwd=tmp_path)
+    project = tmp_path / "project"
+    project.mkdir()
+    done = python(broken, "-m", "porter", "rules", cwd=project)
     assert done.returncode == 2
     assert "'acme' (acme_porter_rules) cannot be loaded" in done.stderr
     assert len(done.stderr.splitlines()) == 1

@@ -75,6 +75,8 @@ def test_it_works_in_a_new_environment_from_another_folder(wheel: Path, tmp_path
     (elsewhere / "a.py").write_text("import torch\nx = torch.ones(2).cuda()\n")
     assert run(programs / "porter", "--version", cwd=elsewhere) == f"porter {__version__}\n"
     assert "cuda-method-call" in run(programs / "porter", "rule", "POR101", cwd=elsewhere)
+    fresh = "from porter import lookout; print(lookout.kept() is not None)"
+    assert run(python, "-c", fresh, cwd=elsewhere) == "True\n", "python docs/build.py"
     run(python, "-m", "porter", "migrate", "a.py", "--target", "npu", cwd=elsewhere)
     assert (elsewhere / "a.py").read_text() == "import torch\nx = torch.ones(2).npu()\n"
 

@@ -6,130 +6,77 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from porter.commands import running
-from porter.commands.options import (
-    Exclude,
-    ForceExclude,
-    Format,
-    Hardware,
-    Ignore,
-    Jobs,
-    MinTorch,
-    NoCache,
-    Paths,
-    Quiet,
-    ReportFile,
-    Select,
-    StdinName,
-    TargetName,
-    TorchNpu,
-    Unsafe,
-    Verbose,
-)
+from porter.commands.command import Choices, command, option
+from porter.commands.options import PATH, Analysis, Format, analysis
 from porter.commands.running import FINDINGS, OK, TROUBLE
 from porter.problem import Mistake
 
 if TYPE_CHECKING:
-    from porter.baseline import Baseline, Bounds
+    from porter.baseline import Applied, Baseline, Bounds
     from porter.runner import Request, Run
 
 
+@command("check")
+@analysis
+@option(
+    "--output-format",
+    type=Choices(Format),
+    default=Format.CONCISE.value,
+    help="How to print findings.",
+)
+@option("--statistics", is_flag=True, help="Count findings by rule instead.")
+@option(
+    "--baseline",
+    type=PATH,
+    metavar="FILE",
+    help="Leave out findings that FILE accepts; drop from it what is gone.",
+)
+@option("--write-baseline", type=PATH, metavar="FILE", help="Accept all present findings in FILE.")
+@option(
+    "--changed",
+    metavar="[=REV]",
+    help="Only files that differ from where the branch left REV (HEAD if not given).",
+)
+@option("--diff-only", metavar="REV", help="Only lines that differ from REV.")
+@option(
+    "--add-ignores",
+    is_flag=True,
+    help="Silence all findings by `# porter: ignore[CODE]` comments.",
+)
+@option("--exit-zero", is_flag=True, help="Exit with 0 even if there are findings.")
 def check(
-    paths: Paths,
-    target: TargetName = None,
-    min_torch: MinTorch = None,
-    torch_npu: TorchNpu = None,
-    hardware: Hardware = None,
-    unsafe: Unsafe = None,
-    select: Select = None,
-    ignore: Ignore = None,
-    exclude: Exclude = None,
-    force_exclude: ForceExclude = None,
-    report: ReportFile = None,
-    output_format: Annotated[
-        Format, typer.Option("--output-format", help="How to print findings.")
-    ] = Format.CONCISE,
-    statistics: Annotated[
-        bool, typer.Option("--statistics", help="Count findings by rule instead.")
-    ] = False,
-    baseline: Annotated[
-        Path | None,
-        typer.Option(
-            "--baseline",
-            metavar="FILE",
-            help="Leave out findings that FILE accepts; drop from it what is gone.",
-        ),
-    ] = None,
-    write_baseline: Annotated[
-        Path | None,
-        typer.Option(
-            "--write-baseline", metavar="FILE", help="Accept all present findings in FILE."
-        ),
-    ] = None,
-    changed: Annotated[
-        str | None,
-        typer.Option(
-            "--changed",
-            metavar="[=REV]",
-            help="Only files that differ from where the branch left REV (HEAD if not given).",
-        ),
-    ] = None,
-    diff_only: Annotated[
-        str | None,
-        typer.Option("--diff-only", metavar="REV", help="Only lines that differ from REV."),
-    ] = None,
-    add_ignores: Annotated[
-        bool,
-        typer.Option(
-            "--add-ignores", help="Silence all findings by `# porter: ignore[CODE]` comments."
-        ),
-    ] = False,
-    exit_zero: Annotated[
-        bool, typer.Option("--exit-zero", help="Exit with 0 even if there are findings.")
-    ] = False,
-    stdin_filename: StdinName = "stdin.py",
-    jobs: Jobs = "auto",
-    no_cache: NoCache = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    analysis: Analysis,
+    output_format: Format,
+    statistics: bool,
+    baseline: Path | None,
+    write_baseline: Path | None,
+    changed: str | None,
+    diff_only: str | None,
+    add_ignores: bool,
+    exit_zero: bool,
 ) -> int:
     """Print what migrate would rewrite and leave; write nothing."""
-    from porter.rule import Status
+    from porter.levels import Status
 
-    request = running.request(
-        paths,
-        stdin_filename=stdin_filename,
-        target=target,
-        min_torch=min_torch,
-        torch_npu=torch_npu,
-        hardware=hardware,
-        unsafe=unsafe,
-        select=select,
-        ignore=ignore,
-        exclude=exclude,
-        jobs=jobs,
-        no_cache=no_cache,
-        force_exclude=force_exclude,
-    )
+    request = running.request(analysis)
     if write_baseline is not None and (baseline or changed or diff_only or request.stdin):
         raise Mistake("--write-baseline accepts the findings of whole files, and of all of them")
-    running.check_report(report)
-    run = running.run(_narrowed(request, changed), quiet)
+    running.check_report(analysis.report)
+    run = running.run(_narrowed(request, changed), analysis.quiet)
     if write_baseline is not None:
         return _write_baseline(run, write_baseline)
     run = _without_accepted(run, request, baseline, diff_only)
     if add_ignores:
         return _add_ignores(run, request)
-    running.write_report(run, report)
-    _print_findings(run, output_format, statistics, verbose)
-    code = running.finish(run, True, verbose, wrote=False)
+    running.write_report(run, analysis.report)
+    _print_findings(run, output_format, statistics, analysis.verbose)
+    code = running.finish(run, True, analysis.verbose, wrote=False)
     rewritable = sum(not site.accepted for site in run.report.having(Status.REWRITTEN))
     pending = len(run.report.pending)
-    if not quiet:
+    if not analysis.quiet:
         from porter.display import plural, unshown_advice
 
         accepted = sum(site.accepted for site in run.report.sites)
@@ -140,8 +87,8 @@ def check(
             file=sys.stderr,
         )
         if os.environ.get("PRE_COMMIT"):
-            _offer(run, _repeated(target, min_torch, torch_npu, hardware, unsafe, select, ignore))
-        advice = "" if verbose else unshown_advice(run.report)
+            _offer(run, _repeated(analysis))
+        advice = "" if analysis.verbose else unshown_advice(run.report)
         if advice:
             print(advice, file=sys.stderr)
     if code == OK and rewritable:
@@ -152,29 +99,27 @@ def check(
 def _offer(run: Run, options: Sequence[str]) -> None:
     """Tell what to do next, in a hook whose user may never have called porter."""
     from porter.display import findings
+
+    found = findings(run.report)
+    if not found:
+        return
     from porter.offer import lines
 
-    for line in lines(findings(run.report), run.base, options):
+    for line in lines(found, run.base, options):
         print(line, file=sys.stderr)
 
 
-def _repeated(
-    target: str | None,
-    min_torch: str | None,
-    torch_npu: str | None,
-    hardware: str | None,
-    unsafe: bool | None,
-    select: list[str] | None,
-    ignore: list[str] | None,
-) -> list[str]:
+def _repeated(given: Analysis) -> list[str]:
     """The options that make a migration do what this check said."""
     single = {
-        "--target": target, "--min-torch": min_torch, "--torch-npu": torch_npu,
-        "--hardware": hardware,
-    }  # fmt: skip
+        "--target": given.target,
+        "--min-torch": given.min_torch,
+        "--torch-npu": given.torch_npu,
+        "--hardware": given.hardware,
+    }
     words = [word for name, value in single.items() if value for word in (name, value)]
-    words += [] if unsafe is None else ["--unsafe" if unsafe else "--safe"]
-    for name, values in (("--select", select), ("--ignore", ignore)):
+    words += [] if given.unsafe is None else ["--unsafe" if given.unsafe else "--safe"]
+    for name, values in (("--select", given.select), ("--ignore", given.ignore)):
         words += [name, ",".join(values)] if values else []
     return words
 
@@ -207,13 +152,25 @@ def _without_accepted(run: Run, request: Request, path: Path | None, revision: s
         applied = baseline.apply(report, found, *seen, _bounds(run, seen[0]))
         report = applied.report
         if applied.gone:
-            _save_baseline(path, applied.kept)
-            running.note(f"{path}: {applied.gone} accepted findings are gone and were taken out")
+            _shrink(path, found, applied)
     if revision is not None:
         from porter.changed import only_changed_lines
 
         report = only_changed_lines(report, run.base.joinpath, request.paths, revision)
     return replace(run, report=report)
+
+
+def _shrink(path: Path, before: Baseline, applied: Applied) -> None:
+    """Take out of a baseline what is gone; if that cannot be done now, a later run does it."""
+    from porter.baseline import as_json
+    from porter.writing import WriteProblem, write_atomic
+
+    gone = f"{applied.gone} accepted findings are gone"
+    try:
+        write_atomic(path, as_json(applied.kept).encode(), expected=before.source)
+        running.note(f"{path}: {gone} and were taken out")
+    except WriteProblem as problem:
+        running.note(f"{problem.message}: {gone} and stay in it")
 
 
 def _write_baseline(run: Run, path: Path) -> int:
@@ -276,7 +233,7 @@ def _bounds(run: Run, prefix: str) -> Bounds:
 def _print_findings(run: Run, form: Format, statistics: bool, verbose: bool) -> None:
     from porter import display
 
-    catalog, ink = running.catalog(), display.Ink(sys.stdout)
+    rules, ink = running.rules(), display.Ink(sys.stdout)
     sites = display.findings(run.report, everything=verbose)
     if form is Format.JSON:
         from porter.report import as_json
@@ -291,13 +248,13 @@ def _print_findings(run: Run, form: Format, statistics: bool, verbose: bool) -> 
         running.stdout(text.encode())
         return
     if statistics:
-        for line in display.statistics(sites, catalog):
+        for line in display.statistics(sites, rules):
             print(line)
         return
     for site in sites:
         path = (run.base / site.path).as_posix()
         if form is Format.GITHUB:
-            print(display.github(site, path, catalog))
+            print(display.github(site, path, rules))
         else:
             show = display.full if form is Format.FULL else display.concise
-            print(show(site, path, catalog, ink))
+            print(show(site, path, rules, ink))

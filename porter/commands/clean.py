@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from porter.commands import running
+from porter.commands.command import command
 from porter.commands.running import OK
 
 
+@command("clean")
 def clean() -> int:
     """Remove the cache: what earlier runs found out and kept for the next."""
     from porter import cache

@@ -4,31 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
 from porter.commands import running
-from porter.commands.options import (
-    Exclude,
-    ForceExclude,
-    Hardware,
-    Ignore,
-    Jobs,
-    MinTorch,
-    NoCache,
-    Paths,
-    Quiet,
-    ReportFile,
-    Select,
-    StdinName,
-    TargetName,
-    TorchNpu,
-    Unsafe,
-    Verbose,
-)
+from porter.commands.command import command, gathered, option
+from porter.commands.options import PATH, Analysis, analysis
 from porter.commands.running import FINDINGS, TROUBLE
 from porter.problem import Mistake
 from porter.targets import NAMES, TABLED
@@ -37,141 +21,127 @@ if TYPE_CHECKING:
     from porter.rehearse.migration import Trial, Wanted
     from porter.runner import Request, Run
 
-_PANEL = "Rehearsal"
+_SECTION = "Rehearsal"
 
 
+@dataclass(frozen=True)
+class Rehearsal:
+    """The rehearsal that must show that the migrated code runs before anything is written.
+
+    Args:
+        rehearse: the command; empty for no rehearsal.
+        rehearse_timeout: seconds; 0 for no limit.
+        rehearse_device: names of the simulated devices; empty for those of the target.
+        rehearse_before: whether the code is rehearsed as it is, too.
+        rehearse_python: a Python that has torch; empty for this one.
+        rehearse_link: folders that are linked into the copy.
+        rehearse_copy: the most to copy, in GiB.
+        unproved: whether to write all the same.
+    """
+
+    rehearse: str
+    rehearse_timeout: float
+    rehearse_device: tuple[str, ...]
+    rehearse_before: bool
+    rehearse_python: str
+    rehearse_link: tuple[Path, ...]
+    rehearse_copy: float
+    unproved: bool
+
+
+_rehearsal = gathered(
+    "rehearsal",
+    Rehearsal,
+    option(
+        "--rehearse",
+        metavar="COMMAND",
+        default="",
+        help="Write only if COMMAND, such as 'python train.py', runs on a simulated device in "
+        "a migrated copy.",
+        section=_SECTION,
+    ),
+    option(
+        "--rehearse-timeout",
+        type=click.FloatRange(min=0),
+        metavar="SECONDS",
+        default=600.0,
+        help="Stop each rehearsal after this time; 0 never.",
+        section=_SECTION,
+    ),
+    option(
+        "--rehearse-device",
+        multiple=True,
+        metavar="NAME",
+        help=f"Name of the simulated device; may be repeated. Default: {TABLED}, and for the "
+        f"target {NAMES[0]} another one after it.",
+        section=_SECTION,
+    ),
+    option(
+        "--rehearse-before",
+        is_flag=True,
+        help="Rehearse the code as it is first, to show the difference.",
+        section=_SECTION,
+    ),
+    option(
+        "--rehearse-python",
+        metavar="PATH",
+        default="",
+        help="A Python that has torch.",
+        section=_SECTION,
+    ),
+    option(
+        "--rehearse-link",
+        multiple=True,
+        type=PATH,
+        metavar="FOLDER",
+        help="Link this folder into the copy, for data too large to copy; may be repeated.",
+        section=_SECTION,
+    ),
+    option(
+        "--rehearse-copy",
+        type=click.FloatRange(min=0.001),
+        metavar="GIB",
+        default=4.0,
+        help="Refuse to copy more than this.",
+        section=_SECTION,
+    ),
+    option(
+        "--unproved",
+        is_flag=True,
+        help="Write even if the rehearsal does not show that it runs.",
+        section=_SECTION,
+    ),
+)
+
+
+@command("migrate")
+@analysis
+@option("--diff", is_flag=True, help="Print a patch for `git apply`; write nothing.")
+@option("-o", "--output", type=PATH, metavar="DIR", help="Write a migrated copy of the tree.")
+@option(
+    "--annotate/--no-annotate",
+    default=None,
+    help="Leave TODO comments at what is left for a person, or take them out.",
+)
+@option("--allow-dirty", is_flag=True, help="Change files with uncommitted changes too.")
+@_rehearsal
 def migrate(
-    paths: Paths,
-    target: TargetName = None,
-    min_torch: MinTorch = None,
-    torch_npu: TorchNpu = None,
-    hardware: Hardware = None,
-    diff: Annotated[
-        bool, typer.Option("--diff", help="Print a patch for `git apply`; write nothing.")
-    ] = False,
-    output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", metavar="DIR", help="Write a migrated copy of the tree."),
-    ] = None,
-    unsafe: Unsafe = None,
-    annotate: Annotated[
-        bool | None,
-        typer.Option(
-            "--annotate/--no-annotate",
-            help="Leave TODO comments at what is left for a person, or take them out.",
-        ),
-    ] = None,
-    allow_dirty: Annotated[
-        bool, typer.Option("--allow-dirty", help="Change files with uncommitted changes too.")
-    ] = False,
-    select: Select = None,
-    ignore: Ignore = None,
-    exclude: Exclude = None,
-    force_exclude: ForceExclude = None,
-    report: ReportFile = None,
-    rehearse: Annotated[
-        str,
-        typer.Option(
-            "--rehearse",
-            metavar="COMMAND",
-            help="Write only if COMMAND, such as 'python train.py', runs on a simulated device in "
-            "a migrated copy.",
-            rich_help_panel=_PANEL,
-        ),
-    ] = "",
-    rehearse_timeout: Annotated[
-        float,
-        typer.Option(
-            "--rehearse-timeout",
-            metavar="SECONDS",
-            min=0,
-            help="Stop each rehearsal after this time; 0 never.",
-            rich_help_panel=_PANEL,
-        ),
-    ] = 600.0,
-    rehearse_device: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--rehearse-device",
-            metavar="NAME",
-            help=f"Name of the simulated device; may be repeated. Default: {TABLED}, and for the "
-            f"target {NAMES[0]} another one after it.",
-            rich_help_panel=_PANEL,
-        ),
-    ] = None,
-    rehearse_before: Annotated[
-        bool,
-        typer.Option(
-            "--rehearse-before",
-            help="Rehearse the code as it is first, to show the difference.",
-            rich_help_panel=_PANEL,
-        ),
-    ] = False,
-    rehearse_python: Annotated[
-        str,
-        typer.Option(
-            "--rehearse-python",
-            metavar="PATH",
-            help="A Python that has torch.",
-            rich_help_panel=_PANEL,
-        ),
-    ] = "",
-    rehearse_link: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--rehearse-link",
-            metavar="FOLDER",
-            help="Link this folder into the copy, for data too large to copy; may be repeated.",
-            rich_help_panel=_PANEL,
-        ),
-    ] = None,
-    rehearse_copy: Annotated[
-        float,
-        typer.Option(
-            "--rehearse-copy",
-            metavar="GIB",
-            min=0.001,
-            help="Refuse to copy more than this.",
-            rich_help_panel=_PANEL,
-        ),
-    ] = 4.0,
-    unproved: Annotated[
-        bool,
-        typer.Option(
-            "--unproved",
-            help="Write even if the rehearsal does not show that it runs.",
-            rich_help_panel=_PANEL,
-        ),
-    ] = False,
-    stdin_filename: StdinName = "stdin.py",
-    jobs: Jobs = "auto",
-    no_cache: NoCache = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    analysis: Analysis,
+    rehearsal: Rehearsal,
+    diff: bool,
+    output: Path | None,
+    annotate: bool | None,
+    allow_dirty: bool,
 ) -> int:
     """Rewrite code in place, and say what is left for a person."""
     if diff and output is not None:
         raise Mistake("--diff and --output exclude each other")
-    request = running.request(
-        paths,
-        stdin_filename=stdin_filename,
-        target=target,
-        min_torch=min_torch,
-        torch_npu=torch_npu,
-        hardware=hardware,
-        unsafe=unsafe,
-        select=select,
-        ignore=ignore,
-        exclude=exclude,
-        jobs=jobs,
-        no_cache=no_cache,
-        force_exclude=force_exclude,
-    )
+    request, quiet = running.request(analysis), analysis.quiet
     if output is not None and request.stdin is not None:
         raise Mistake("--output needs files, not standard input")
     if annotate is not None and request.stdin is not None:
         raise Mistake("--annotate needs files, not standard input")
-    running.check_report(report)
+    running.check_report(analysis.report)
     run = running.run(request, quiet)
     if annotate is not None:
         from porter.annotate import annotated
@@ -181,26 +151,14 @@ def migrate(
         for path, why in marked.without.items() if not quiet else ():
             running.note(f"{(run.base / path).as_posix()}: no TODO comment was left here: {why}")
     trial = None
-    if rehearse:
+    if rehearsal.rehearse:
         if _refused_early(run, request, output, allow_dirty or diff):
             return TROUBLE
-        wanted = _wanted(
-            rehearse,
-            tuple(rehearse_device or ()),
-            rehearse_before,
-            tuple(rehearse_link or ()),
-            rehearse_copy,
-            python=rehearse_python,
-            limit=rehearse_timeout,
-            hardware=request.settings.hardware,
-            quiet=True,
-            echo=not quiet,
-        )
-        trial = _tried(run, request, wanted, quiet)
+        trial = _tried(run, request, _wanted(rehearsal, request, quiet), quiet)
         run = replace(run, report=replace(run.report, checks=tuple(trial.checks())))
-        if not trial.proved and not unproved:
-            running.write_report(run, report)
-            return _unwritten(trial, running.finish(run, quiet, verbose, False))
+        if not trial.proved and not rehearsal.unproved:
+            running.write_report(run, analysis.report)
+            return _unwritten(trial, running.finish(run, quiet, analysis.verbose, False))
     wrote = not diff
     if wrote:
         run = _applied(run)
@@ -216,42 +174,48 @@ def migrate(
         if found is None:
             return TROUBLE
         run = found
-    running.write_report(run, report)
+    running.write_report(run, analysis.report)
     if printed is not None:
         running.stdout(printed)
-    code = running.finish(run, quiet, verbose, wrote)
+    code = running.finish(run, quiet, analysis.verbose, wrote)
     return code if trial is None or trial.proved else max(code, FINDINGS)
 
 
-def _wanted(
-    command: str,
-    devices: tuple[str, ...],
-    before: bool,
-    linked: tuple[Path, ...],
-    copy: float,
-    **options: Any,
-) -> Wanted:
+def _wanted(given: Rehearsal, request: Request, quiet: bool) -> Wanted:
     from porter.rehearse.command import Options
     from porter.rehearse.migration import Wanted
 
-    for folder in linked:
+    for folder in given.rehearse_link:
         if not folder.is_dir():
             raise Mistake(f"--rehearse-link: {folder} is no folder")
-    return Wanted(command, devices, before, linked, int(copy * 2**30), Options(**options))
+    options = Options(
+        python=given.rehearse_python,
+        limit=given.rehearse_timeout,
+        hardware=request.settings.hardware,
+        quiet=True,
+        echo=not quiet,
+    )
+    return Wanted(
+        given.rehearse,
+        given.rehearse_device,
+        given.rehearse_before,
+        given.rehearse_link,
+        int(given.rehearse_copy * 2**30),
+        options,
+    )
 
 
 def _refused_early(run: Run, request: Request, output: Path | None, dirty: bool) -> bool:
     """Refuse what would be refused after the rehearsal, which may take long."""
     from porter import git
-    from porter.deliver import shown
+    from porter.deliver import check_copy, shown
     from porter.rehearse import migration
 
     if request.stdin is not None:
         raise Mistake("--rehearse needs files, not standard input")
     migration.place(request.paths, Path.cwd())
     if output is not None:
-        if output.is_dir() and any(output.iterdir()):
-            raise Mistake(f"{output}: is not empty; remove it, or choose another place")
+        check_copy(run, request.paths, output)
     elif not dirty:
         changed = git.dirty(c.file.path for c in run.changed)
         if changed:
@@ -323,13 +287,15 @@ def _in_place(run: Run, allow_dirty: bool) -> Run | None:
 
 
 def _uncommitted(paths: Sequence[str]) -> None:
+    from porter.display import visible
+
     running.error(
         "nothing was written: these files have changes that are not committed "
         "(commit or stash them, or pass --allow-dirty):",
         TROUBLE,
     )
     for path in paths:
-        print(f"  {path}", file=sys.stderr)
+        print(visible(f"  {path}"), file=sys.stderr)
 
 
 def _announce(undo: Path) -> None:

@@ -6,15 +6,24 @@ import json
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
 from porter.commands import running
-from porter.commands.options import PageFormat, Quiet, ReportFile, TargetName
+from porter.commands.command import SETTINGS, Group, argument, command, option
+from porter.commands.options import (
+    PATH,
+    Analysis,
+    PageFormat,
+    page_format,
+    quiet,
+    report_file,
+    target,
+)
 from porter.commands.running import FINDINGS, OK, TROUBLE
 from porter.problem import Mistake
 from porter.targets import NAMES, TABLED
@@ -25,83 +34,102 @@ if TYPE_CHECKING:
     from porter.onnx.verdict import ModelCheck
     from porter.runner import Run
 
-app = typer.Typer(
-    name="onnx",
-    help="Check models by ONNX: the same numbers before and after, and in the graph.",
-    rich_markup_mode="rich",
-    no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\Z", re.IGNORECASE)
 
-Python = Annotated[
-    str, typer.Option("--python", metavar="PATH", help="A Python that has torch and onnx.")
-]
+onnx = Group(
+    "onnx",
+    help="Check models by ONNX: the same numbers before and after, and in the graph.",
+    context_settings=SETTINGS,
+    table={
+        "check": (
+            f"{__name__}:check_",
+            "Compare a model with its original, export it, and compare the graph with it.",
+        ),
+        "capture": (
+            f"{__name__}:capture_",
+            "Run a program, and write tables for the models in it: `capture -- python train.py`.",
+        ),
+        "ops": (
+            f"{__name__}:ops_",
+            "Look up which operators of ONNX files the target's compiler takes.",
+        ),
+    },
+)
+
+_python = option("--python", metavar="PATH", default="", help="A Python that has torch and onnx.")
 
 
-@app.command("check")
+@command("check")
+@argument(
+    "models",
+    nargs=-1,
+    metavar="[MODEL...]",
+    help="package.module:name or file.py:name (a function, class or module object), or "
+    "names of tables in the configuration; all tables by default.",
+)
+@option(
+    "--input",
+    "inputs",
+    multiple=True,
+    metavar="SPEC",
+    help='Such as "x=float32[batch,3,224,224]".',
+)
+@option("--vary", multiple=True, metavar="NAME=SIZES", help="Such as batch=2,5.")
+@option("--opset", type=int, help="11 or later. Default: 18.")
+@option("--weights", metavar="FILE", default="", help="A state dict to load.")
+@option("--data", metavar="FILE", default="", help="Inputs that capture recorded.")
+@option("--tolerance", type=float, help="Allowed error instead of the dtype's.")
+@option(
+    "--root",
+    type=PATH,
+    metavar="DIR",
+    default=".",
+    help="The folder that imports start from.",
+)
+@target()
+@option(
+    "--original",
+    metavar="DIR|REV",
+    default="",
+    help="The code before its migration, if this tree is migrated already.",
+)
+@option("--no-original", is_flag=True, help="Check the graph only, against this code.")
+@option(
+    "--timeout",
+    type=float,
+    metavar="SECONDS",
+    default=600.0,
+    help="For each process; 0 for none.",
+)
+@option("--memory", metavar="SIZE", default="16G", help="For each process; 0 for no limit.")
+@_python
+@option("-o", "--output", "keep", type=PATH, metavar="DIR", help="Keep the graphs here.")
+@report_file()
+@option("--into", type=PATH, metavar="REPORT", help="Add the verdicts to a JSON report.")
+@page_format
+@quiet()
+@option("-v", "--verbose", is_flag=True, help="Show what the models' processes print.")
 def check_(
-    models: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[MODEL...]",
-            help="package.module:name or file.py:name (a function, class or module object), or "
-            "names of tables in the configuration; all tables by default.",
-        ),
-    ] = None,
-    inputs: Annotated[
-        list[str] | None,
-        typer.Option("--input", metavar="SPEC", help='Such as "x=float32\\[batch,3,224,224]".'),
-    ] = None,
-    vary: Annotated[
-        list[str] | None,
-        typer.Option("--vary", metavar="NAME=SIZES", help="Such as batch=2,5."),
-    ] = None,
-    opset: Annotated[int | None, typer.Option("--opset", help="11 or later. Default: 18.")] = None,
-    weights: Annotated[
-        str, typer.Option("--weights", metavar="FILE", help="A state dict to load.")
-    ] = "",
-    data: Annotated[
-        str, typer.Option("--data", metavar="FILE", help="Inputs that capture recorded.")
-    ] = "",
-    tolerance: Annotated[
-        float | None, typer.Option("--tolerance", help="Allowed error instead of the dtype's.")
-    ] = None,
-    root: Annotated[
-        Path, typer.Option("--root", metavar="DIR", help="The folder that imports start from.")
-    ] = Path(),
-    target: TargetName = None,
-    original: Annotated[
-        str,
-        typer.Option(
-            "--original",
-            metavar="DIR|REV",
-            help="The code before its migration, if this tree is migrated already.",
-        ),
-    ] = "",
-    no_original: Annotated[
-        bool, typer.Option("--no-original", help="Check the graph only, against this code.")
-    ] = False,
-    timeout: Annotated[
-        float, typer.Option("--timeout", metavar="SECONDS", help="For each process; 0 for none.")
-    ] = 600.0,
-    memory: Annotated[
-        str, typer.Option("--memory", metavar="SIZE", help="For each process; 0 for no limit.")
-    ] = "16G",
-    python: Python = "",
-    keep: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="DIR", help="Keep the graphs here.")
-    ] = None,
-    report: ReportFile = None,
-    into: Annotated[
-        Path | None,
-        typer.Option("--into", metavar="REPORT", help="Add the verdicts to a JSON report."),
-    ] = None,
-    output_format: Annotated[PageFormat, typer.Option("--output-format")] = PageFormat.TEXT,
-    quiet: Quiet = False,
-    verbose: Annotated[
-        bool, typer.Option("-v", "--verbose", help="Show what the models' processes print.")
-    ] = False,
+    models: tuple[str, ...],
+    inputs: tuple[str, ...],
+    vary: tuple[str, ...],
+    opset: int | None,
+    weights: str,
+    data: str,
+    tolerance: float | None,
+    root: Path,
+    target: str | None,
+    original: str,
+    no_original: bool,
+    timeout: float,
+    memory: str,
+    python: str,
+    keep: Path | None,
+    report: Path | None,
+    into: Path | None,
+    output_format: PageFormat,
+    quiet: bool,
+    verbose: bool,
 ) -> int:
     """Compare a model with its original, export it, and compare the graph with it.
 
@@ -124,15 +152,15 @@ def check_(
         reading.load(into)
     given = Model(
         factory="",
-        inputs=tuple(parse_input(text) for text in inputs or ()),
-        vary=tuple(parse_vary(text) for text in vary or ()),
+        inputs=tuple(parse_input(text) for text in inputs),
+        vary=tuple(parse_vary(text) for text in vary),
         opset=opset if opset is not None else DEFAULT_OPSET,
         weights=weights,
         data=data,
         tolerance=tolerance,
     )
     settings = config.load([root])
-    chosen, tree = _chosen(models or [], given, settings, root, opset)
+    chosen, tree = _chosen(models, given, settings, root, opset)
     _needed(python)
     run = None
     if report is not None or not (original or no_original):
@@ -162,7 +190,7 @@ def check_(
 
 
 def _chosen(
-    names: list[str], given: Model, settings: Settings, root: Path, opset: int | None
+    names: Sequence[str], given: Model, settings: Settings, root: Path, opset: int | None
 ) -> tuple[list[Model], Path]:
     """The models to check, and the folder of their code."""
     from porter.onnx.spec import checked
@@ -210,7 +238,7 @@ def _needed(python: str) -> None:
 
 
 def _migration(tree: Path, target: str | None, quiet: bool) -> Run:
-    return running.run(running.request([tree], target=target), quiet)
+    return running.run(running.request(Analysis((tree,), target=target)), quiet)
 
 
 def _bytes(text: str) -> int:
@@ -239,35 +267,40 @@ def _code(found: list[ModelCheck]) -> int:
     return OK if all(check.passed for check in found) else FINDINGS
 
 
-@app.command(
+@command(
     "capture",
     # What follows the first word belongs to the program.
     context_settings={"allow_extra_args": True, "allow_interspersed_args": False},
+    options_metavar="[OPTIONS] PROGRAM...",
 )
+@option("-m", "module", is_flag=True, help="The first word is a module.")
+@option("--root", type=PATH, metavar="DIR", default=".", help="The folder of the models' code.")
+@option("--write", is_flag=True, help="Add the tables to the configuration of the folder.")
+@option(
+    "--save",
+    type=PATH,
+    metavar="DIR",
+    help="Keep real inputs and weights, and name them in the tables.",
+)
+@option("--on-cpu", is_flag=True, help="Let the CPU stand for a device that is not here.")
+@option(
+    "--timeout",
+    type=float,
+    metavar="SECONDS",
+    default=600.0,
+    help="End the program then; 0 never.",
+)
+@_python
+@click.pass_context
 def capture_(
-    context: typer.Context,
-    module: Annotated[bool, typer.Option("-m", help="The first word is a module.")] = False,
-    root: Annotated[
-        Path, typer.Option("--root", metavar="DIR", help="The folder of the models' code.")
-    ] = Path(),
-    write: Annotated[
-        bool, typer.Option("--write", help="Add the tables to the configuration of the folder.")
-    ] = False,
-    save: Annotated[
-        Path | None,
-        typer.Option(
-            "--save",
-            metavar="DIR",
-            help="Keep real inputs and weights, and name them in the tables.",
-        ),
-    ] = None,
-    on_cpu: Annotated[
-        bool, typer.Option("--on-cpu", help="Let the CPU stand for a device that is not here.")
-    ] = False,
-    timeout: Annotated[
-        float, typer.Option("--timeout", metavar="SECONDS", help="End the program then; 0 never.")
-    ] = 600.0,
-    python: Python = "",
+    context: click.Context,
+    module: bool,
+    root: Path,
+    write: bool,
+    save: Path | None,
+    on_cpu: bool,
+    timeout: float,
+    python: str,
 ) -> int:
     """Run a program, and write tables for the models in it: `capture -- python train.py`."""
     from porter.onnx import capture
@@ -309,11 +342,10 @@ def _write(root: Path, models: list[Model], factories: Mapping[str, str]) -> Non
         running.note(f"{path}: tables for {', '.join(there)} left as they are")
 
 
-@app.command("ops")
-def ops_(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="ONNX files.")],
-    output_format: Annotated[PageFormat, typer.Option("--output-format")] = PageFormat.TEXT,
-) -> int:
+@command("ops")
+@argument("files", nargs=-1, required=True, type=PATH, metavar="FILE...", help="ONNX files.")
+@page_format
+def ops_(files: tuple[Path, ...], output_format: PageFormat) -> int:
     """Look up which operators of ONNX files the target's compiler takes."""
     from porter.onnx import operators
 

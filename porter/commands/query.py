@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
 
-import typer
-
-from porter.commands.options import Hardware, PageFormat, TorchNpu
+from porter.commands.command import argument, command
+from porter.commands.options import PageFormat, hardware, page_format, torch_npu
 from porter.commands.running import TROUBLE
 
 
+@command("query")
+@argument("name", metavar="NAME", help="An API, operator or package.")
+@torch_npu()
+@hardware()
+@page_format
 def query_(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="An API, operator or package.")],
-    torch_npu: TorchNpu = None,
-    hardware: Hardware = None,
-    output_format: Annotated[PageFormat, typer.Option("--output-format")] = PageFormat.TEXT,
+    name: str, torch_npu: str | None, hardware: str | None, output_format: PageFormat
 ) -> int:
     """Say what the target offers for a name: status, equivalent, limits, source."""
     from porter.query import query

@@ -2,45 +2,80 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from porter.commands import running
-from porter.commands.options import FailOn, View
+from porter.commands.command import Choices, argument, command, option
+from porter.commands.options import PATH
 from porter.commands.running import FINDINGS, OK
 from porter.problem import Mistake
 
 
+class View(str, Enum):
+    """How `report` shows a report."""
+
+    TEXT = "text"
+    MARKDOWN = "markdown"
+    HTML = "html"
+    SARIF = "sarif"
+    GITHUB = "github"
+    GITLAB = "gitlab"
+    JUNIT = "junit"
+    CSV = "csv"
+    RDJSON = "rdjson"
+    JSON = "json"
+
+
+class FailOn(str, Enum):
+    """When a comparison fails."""
+
+    NEW = "new"
+    ANY = "any"
+    NEVER = "never"
+
+
+@command("report")
+@argument(
+    "reports",
+    nargs=-1,
+    required=True,
+    type=PATH,
+    metavar="REPORT...",
+    help="A report; two with --compare.",
+)
+@option(
+    "--with",
+    "with_",
+    multiple=True,
+    type=PATH,
+    metavar="FILE",
+    help="Add a rehearsal (`porter rehearse --output-format json`); may be repeated.",
+)
+@option("--compare", is_flag=True, help="Show what changed from the first to the second.")
+@option(
+    "-f",
+    "--format",
+    "form",
+    type=Choices(View),
+    help="Default: what the output's name asks for, or text.",
+)
+@option("-o", "--output", type=PATH, metavar="FILE", help="Write to a file.")
+@option("--prefix", metavar="DIR", default="", help="Put this folder before all paths.")
+@option(
+    "--fail-on",
+    type=Choices(FailOn),
+    default=FailOn.NEVER.value,
+    help="Exit with 1: new or any findings (--compare).",
+)
 def report_(
-    reports: Annotated[
-        list[Path], typer.Argument(metavar="REPORT...", help="A report; two with --compare.")
-    ],
-    with_: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--with",
-            metavar="FILE",
-            help="Add a rehearsal (`porter rehearse --output-format json`); may be repeated.",
-        ),
-    ] = None,
-    compare: Annotated[
-        bool, typer.Option("--compare", help="Show what changed from the first to the second.")
-    ] = False,
-    form: Annotated[
-        View | None,
-        typer.Option("-f", "--format", help="Default: what the output's name asks for, or text."),
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write to a file.")
-    ] = None,
-    prefix: Annotated[
-        str, typer.Option("--prefix", metavar="DIR", help="Put this folder before all paths.")
-    ] = "",
-    fail_on: Annotated[
-        FailOn, typer.Option("--fail-on", help="Exit with 1: new or any findings (--compare).")
-    ] = FailOn.NEVER,
+    reports: tuple[Path, ...],
+    with_: tuple[Path, ...],
+    compare: bool,
+    form: View | None,
+    output: Path | None,
+    prefix: str,
+    fail_on: FailOn,
 ) -> int:
     """Show a report in another format, or compare two."""
     from porter import output as views

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from porter.commands import running
-from porter.commands.options import PageFormat
+from porter.commands.command import argument, command
+from porter.commands.options import PageFormat, page_format
 from porter.commands.running import OK
 from porter.problem import Mistake
 
 
-def rule_(
-    code: Annotated[str, typer.Argument(metavar="CODE", help="Code or name of a rule.")],
-    output_format: Annotated[PageFormat, typer.Option("--output-format")] = PageFormat.TEXT,
-) -> int:
+@command("rule")
+@argument("code", metavar="CODE", help="Code or name of a rule.")
+@page_format
+def rule_(code: str, output_format: PageFormat) -> int:
     """Explain a rule."""
     from porter import display
 
@@ -35,9 +33,9 @@ def rule_(
     return OK
 
 
-def rules_(
-    output_format: Annotated[PageFormat, typer.Option("--output-format")] = PageFormat.TEXT,
-) -> int:
+@command("rules")
+@page_format
+def rules_(output_format: PageFormat) -> int:
     """List all rules."""
     from porter import display
 
@@ -50,6 +48,8 @@ def rules_(
 
 
 def _suggestion(word: str, known: Sequence[str]) -> str:
+    import difflib
+
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else "; see `porter rules`"
 

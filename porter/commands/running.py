@@ -18,6 +18,8 @@ from porter.targets import NAMES
 
 if TYPE_CHECKING:
     from porter.catalog import Catalog
+    from porter.commands.options import Analysis
+    from porter.lookout import Lookout
     from porter.report import Report
     from porter.runner import Request, Run
 
@@ -37,22 +39,7 @@ def stoppable() -> Iterator[None]:
         raise Interrupted from None
 
 
-def request(
-    paths: list[Path],
-    *,
-    stdin_filename: str = "stdin.py",
-    target: str | None = None,
-    min_torch: str | None = None,
-    torch_npu: str | None = None,
-    hardware: str | None = None,
-    unsafe: bool | None = None,
-    select: list[str] | None = None,
-    ignore: list[str] | None = None,
-    exclude: list[str] | None = None,
-    jobs: str = "auto",
-    no_cache: bool = False,
-    force_exclude: bool | None = None,
-) -> Request:
+def request(given: Analysis) -> Request:
     """What to run: the configuration, and what the command line says instead.
 
     Raises:
@@ -63,27 +50,28 @@ def request(
     from porter import config
     from porter.runner import Request
 
+    paths, name = given.paths, given.stdin_filename
     stdin = Path("-") in paths
     if stdin and len(paths) > 1:
         raise Mistake("- cannot be combined with other paths")
     for path in paths if not stdin else ():
         if not os.path.lexists(path):
             raise Mistake(f"no such file or folder: {path}")
-    if target is not None and target not in NAMES:
+    if given.target is not None and given.target not in NAMES:
         known = ", ".join(NAMES)
-        raise Mistake(f"--target cannot be {target!r} (known: {known})")
-    settings = config.load([Path(stdin_filename)] if stdin else paths)
-    given: dict[str, object] = {
-        "target": target,
-        "min_torch": min_torch,
-        "torch_npu": torch_npu,
-        "hardware": hardware,
-        "unsafe": unsafe,
-        "force_exclude": force_exclude,
-        "select": _codes(select),
-        "ignore": _codes(ignore),
+        raise Mistake(f"--target cannot be {given.target!r} (known: {known})")
+    settings = config.load([Path(name)] if stdin else paths)
+    said: dict[str, object] = {
+        "target": given.target,
+        "min_torch": given.min_torch,
+        "torch_npu": given.torch_npu,
+        "hardware": given.hardware,
+        "unsafe": given.unsafe,
+        "force_exclude": given.force_exclude,
+        "select": _codes(given.select),
+        "ignore": _codes(given.ignore),
     }
-    settings = replace(settings, **{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
+    settings = replace(settings, **{k: v for k, v in said.items() if v is not None})  # type: ignore[arg-type]
     if settings.torch_npu or settings.hardware:
         from porter.support import validate
         from porter.targets import Target
@@ -92,22 +80,27 @@ def request(
     return Request(
         paths=() if stdin else tuple(dict.fromkeys(paths)),
         settings=settings,
-        exclude=tuple(exclude or ()),
-        jobs=_jobs(jobs),
+        exclude=given.exclude,
+        jobs=jobs(given.jobs),
         stdin=sys.stdin.buffer.read() if stdin else None,
-        stdin_name=stdin_filename,
-        cache=not no_cache,
+        stdin_name=name,
+        cache=not given.no_cache,
         force_exclude=settings.force_exclude,
     )
 
 
-def _codes(values: list[str] | None) -> tuple[str, ...] | None:
-    if values is None:
+def _codes(values: tuple[str, ...]) -> tuple[str, ...] | None:
+    if not values:
         return None
     return tuple(code.strip() for value in values for code in value.split(",") if code.strip())
 
 
-def _jobs(text: str) -> int:
+def jobs(text: str) -> int:
+    """The number of processes that an option asks for; 0 if it leaves the choice.
+
+    Raises:
+        Mistake: it is no number.
+    """
     if text == "auto":
         return 0
     if text.isdecimal() and int(text) > 0:
@@ -149,15 +142,13 @@ def finish(run: Run, quiet: bool, verbose: bool, wrote: bool) -> int:
     """Print the summary, and return the exit code."""
     if quiet:
         for file in run.report.failed:
-            print(f"error: {(run.base / file.path).as_posix()}: {file.reason}", file=sys.stderr)
+            error(f"{(run.base / file.path).as_posix()}: {file.reason}", TROUBLE)
     else:
         from porter import display
 
         prefix = "" if str(run.base) == "." else f"{run.base.as_posix()}/"
         ink = display.Ink(sys.stderr)
-        for line in display.summary(
-            run.report, catalog(), prefix, ink, wrote=wrote, verbose=verbose
-        ):
+        for line in display.summary(run.report, rules(), prefix, ink, wrote=wrote, verbose=verbose):
             print(line, file=sys.stderr)
     return _code(run.report)
 
@@ -183,15 +174,29 @@ def catalog() -> Catalog:
     return load()
 
 
+def rules() -> Lookout:
+    """What is known of all rules without loading them."""
+    from porter.lookout import load
+
+    return load()
+
+
 def note(text: str) -> None:
     """Tell what is worth knowing, on standard error."""
-    print(f"note: {text}", file=sys.stderr)
+    print(f"note: {_visible(text)}", file=sys.stderr)
 
 
 def error(text: str, code: int) -> int:
     """Tell what went wrong, on standard error; returns the exit code."""
-    print(f"error: {text}", file=sys.stderr)
+    print(f"error: {_visible(text)}", file=sys.stderr)
     return code
+
+
+def _visible(text: str) -> str:
+    """The text without what a terminal would act on: it may name files of any name."""
+    from porter.display import visible
+
+    return visible(text)
 
 
 def stdout(data: bytes) -> None:
