@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from porter import git
+from porter.files import read
 from porter.patch import changes
 from porter.problem import Problem
 from porter.report import Report, SiteReport
@@ -101,7 +102,7 @@ def _touched(path: Path, tops: dict[Path, str]) -> Callable[[SiteReport], bool]:
     if old is None:
         return lambda site: True
     try:
-        new = path.read_bytes()
+        new = read(path)
     except OSError:
         return lambda site: True
     if path.suffix.lower() == ".ipynb":

@@ -6,16 +6,22 @@ it died of.
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import multiprocessing
+import multiprocessing.connection
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Generic, TypeVar
+
+from porter import isolate, stopping
 
 Item = TypeVar("Item")
 State = TypeVar("State")
@@ -39,12 +45,15 @@ class Work(Generic[Item, State, Result]):
         state: what all items share; handed to each worker once.
         died: the result of an item that no worker survives.
         chunk: the most items that are handed to a worker at once.
+        weight: how long an item takes, compared with others. The heaviest are begun first, so that
+            no worker is left with one at the end; None takes items in order, all alike.
     """
 
     do: Callable[[Item, State], Result]
     state: State
     died: Callable[[Item], Result]
     chunk: int = _CHUNK
+    weight: Callable[[Item], int] | None = None
 
 
 def spread(
@@ -52,9 +61,18 @@ def spread(
     items: Sequence[Item],
     jobs: int,
     progress: Progress | None = None,
+    meanwhile: Callable[[], object] | None = None,
 ) -> list[Result]:
-    """Do the work, in `jobs` processes at most; results in the order of the items."""
-    run = _Spread(work, items, progress)
+    """Do the work, in `jobs` processes at most; results in the order of the items.
+
+    Args:
+        work: what is done.
+        items: what it is done with.
+        jobs: the most processes.
+        progress: told how far it is.
+        meanwhile: done once in this process while others work; not at all without others.
+    """
+    run = _Spread(work, items, progress, meanwhile)
     jobs = min(jobs, len(items))
     if jobs <= 1:
         run.here()
@@ -97,19 +115,34 @@ class _Spread(Generic[Item, State, Result]):
     work: Work[Item, State, Result]
     items: Sequence[Item]
     progress: Progress | None
+    meanwhile: Callable[[], object] | None = None
     results: dict[int, Result] = field(default_factory=dict)
 
     def here(self) -> None:
         """Do all in this process."""
-        for index, item in enumerate(self.items):
-            self.results[index] = self.work.do(item, self.work.state)
-            self._tick()
+        with _collected():
+            for index, item in enumerate(self.items):
+                self.results[index] = self.work.do(item, self.work.state)
+                _collect()
+                self._tick()
 
     def chunks(self, jobs: int) -> list[list[int]]:
-        count = len(self.items)
+        count, weight = len(self.items), self.work.weight
         size = max(1, min(self.work.chunk, count // (jobs * 4)))
-        indexes = iter(range(count))
-        return list(iter(lambda: list(islice(indexes, size)), []))
+        if weight is None:
+            indexes = iter(range(count))
+            return list(iter(lambda: list(islice(indexes, size)), []))
+        weights = [weight(item) for item in self.items]
+        most = sum(weights) // (jobs * 16)
+        found: list[list[int]] = []
+        heavy = 0
+        for index in sorted(range(count), key=lambda i: -weights[i]):
+            if not found or len(found[-1]) >= size or heavy + weights[index] > most:
+                found.append([])
+                heavy = 0
+            found[-1].append(index)
+            heavy += weights[index]
+        return found
 
     def pooled(self, chunks: Sequence[list[int]], jobs: int) -> list[list[int]]:
         """Fill `results`; return the chunks that were lost because a worker died."""
@@ -124,11 +157,16 @@ class _Spread(Generic[Item, State, Result]):
         lost: list[list[int]] = []
         try:
             waiting: dict[Future[list[Result]], list[int]] = {}
-            for chunk in chunks:
-                try:
-                    waiting[pool.submit(_do, [self.items[i] for i in chunk])] = chunk
-                except BrokenProcessPool:
-                    lost.append(chunk)
+            # Until the workers, forked here, have their own answer.
+            with stopping.deferred(), isolate.Spawning():
+                for chunk in chunks:
+                    try:
+                        waiting[pool.submit(_do, [self.items[i] for i in chunk])] = chunk
+                    except BrokenProcessPool:
+                        lost.append(chunk)
+            meanwhile, self.meanwhile = self.meanwhile, None
+            if meanwhile is not None:
+                meanwhile()
             while waiting:
                 self._collect(waiting, lost)
             pool.shutdown()
@@ -164,8 +202,54 @@ _given: Mapping[str, Any] = {}
 def _start(do: Callable[[Any, Any], Any], state: object) -> None:
     global _given
     _given = {"do": do, "state": state}
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    gc.disable()
+    gc.freeze()
+    for name in ("SIGINT", "SIGHUP"):  # the parent decides; a terminal sends them to all
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End when the parent does, whatever ended it: nobody would take the results."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
 
 
 def _do(items: list[Any]) -> list[Any]:
-    return [_given["do"](item, _given["state"]) for item in items]
+    return [_one(item) for item in items]
+
+
+def _one(item: Any) -> Any:
+    result = _given["do"](item, _given["state"])
+    _collect()
+    return result
+
+
+# Garbage ----------------------------------------------------------------------------------------
+#
+# A syntax tree is one large cycle. Python looks for cycles while the tree is built, again and
+# again, and finds none; it looks between two files instead: a fifth faster, and with less memory.
+
+
+@contextlib.contextmanager
+def _collected() -> Iterator[None]:
+    """Leave garbage to `_collect` within."""
+    before = gc.isenabled()
+    gc.disable()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        if before:
+            gc.enable()
+
+
+def _collect() -> None:
+    """Free what the last item left; what it leaves to stay is not looked at again."""
+    gc.collect()
+    gc.freeze()

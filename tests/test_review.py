@@ -104,6 +104,31 @@ def test_mps_as_the_next_choice_is_no_obstacle() -> None:
     assert '"npu" if torch.npu.is_available()' in outcome(text, "npu").text
 
 
+def test_a_negated_check_leads_to_the_arms_behind_it() -> None:
+    text = (
+        "import torch\n\n\ndef f(model, gpu):\n"
+        "    if not torch.cuda.is_available() and not torch.backends.mps.is_available():\n"
+        "        print('this will be slow')\n"
+        "    elif gpu is not None and torch.cuda.is_available():\n        model = model.cuda()\n"
+        "    elif torch.backends.mps.is_available():\n        model = model.to('mps')\n    return model\n"
+    )
+    found = outcome(text).text
+    assert "torch.cuda" not in found
+    assert found.count("torch.accelerator.is_available()") == 2
+
+
+def test_the_arms_of_a_chain_are_opened_together_or_not_at_all() -> None:
+    text = (
+        "import torch\n\n\ndef f(model, loud):\n"
+        "    if torch.cuda.is_available() and loud:\n        print('fast')\n"
+        "    elif torch.cuda.is_available():\n        model = model.to('cuda')\n"
+        "    elif torch.backends.mps.is_available():\n        model = model.to('mps')\n    return model\n"
+    )
+    found = outcome(text)
+    assert found.text.count("torch.cuda.is_available()") == 2
+    assert reasons(found).count("tells several accelerators apart") == 2
+
+
 def test_unsafe_applies_what_review_marked() -> None:
     text = KEPT["a class named after CUDA"][0]
     assert "torch.accelerator.device_count()" in outcome(text, unsafe=True).text

@@ -38,6 +38,7 @@ MENU: Sequence[Any] = (
         "Use",
         (
             ("Commands one by one", "usage.md"),
+            ("Safety", "safety.md"),
             ("Configuration", "configuration.md"),
             ("Reports", "reports.md"),
             ("Pull requests and CI", "ci.md"),
@@ -59,7 +60,7 @@ MENU: Sequence[Any] = (
             ("Published packages, migrated", "corpus.md"),
             ("ONNX models, checked", "onnx-models.md"),
             ("Speed", "performance.md"),
-            ("Safety", "safety.md"),
+            ("Dependencies", "dependencies.md"),
             ("", "*"),
         ),
     ),

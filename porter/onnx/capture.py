@@ -12,12 +12,12 @@ import os
 import re
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from porter import temporary
 from porter.onnx import check, tables
 from porter.onnx.spec import Constant, Dim, Group, Input, Model, Tensor, Value
 from porter.onnx.tables import FACTORIES
@@ -81,8 +81,7 @@ def capture(words: Sequence[str], root: Path, options: Options) -> Captured:
     """
     if not words:
         raise Mistake("nothing to run: write porter onnx capture -- python train.py")
-    with tempfile.TemporaryDirectory(prefix=launch.FOLDER_PREFIX) as name:
-        folder = Path(name)
+    with temporary.folder(launch.FOLDER_PREFIX) as folder:
         ended = _run(list(words), root, options, folder)
         rows, others = _read(folder / "seen")
         found = _described(rows, root.resolve())

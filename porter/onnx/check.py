@@ -14,12 +14,12 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from porter import temporary
 from porter.onnx import spec
 from porter.onnx.spec import Model
 from porter.onnx.trees import TreeProblem, Trees, at_revision, mirror
@@ -99,7 +99,7 @@ def prepared(root: Path, run: Run | None, original: str) -> Iterator[tuple[Trees
     Raises:
         TreeProblem: the original cannot be had.
     """
-    with tempfile.TemporaryDirectory(prefix=launch.FOLDER_PREFIX) as name:
+    with temporary.folder(launch.FOLDER_PREFIX) as name:
         if original:
             before = Path(original)
             if not before.is_dir():
@@ -151,8 +151,8 @@ def check(
     found = []
     for model in models:
         told(model)
-        with tempfile.TemporaryDirectory(prefix=launch.FOLDER_PREFIX) as name:
-            found.append(_model(model, trees, options, Path(name), same))
+        with temporary.folder(launch.FOLDER_PREFIX) as folder:
+            found.append(_model(model, trees, options, folder, same))
     return found
 
 
