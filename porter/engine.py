@@ -7,6 +7,9 @@ overlap, write shared expressions and imports, and prove that the result still c
 from __future__ import annotations
 
 import ast
+import functools
+import gc
+import re
 import sys
 import warnings
 from bisect import bisect_left, bisect_right
@@ -21,13 +24,15 @@ from porter.rule import QUIET, Category, Finding, Rule, Safety, Status
 from porter.shared import Placement, place
 from porter.site import Site
 from porter.suppress import Suppressions
-from porter.syntax import SyntaxProblem, parse
+from porter.syntax import LineIndex, SyntaxProblem, parse, without_data
 from porter.targets import Target
 
 #: Rewrites that had to wait for an overlapping one are tried again this many times.
 MAX_PASSES = 10
 #: Expressions may nest deeper than Python's default recursion limit allows a walk to follow.
 RECURSION_LIMIT = 12_000
+#: How many characters before and after a site are kept of the lines that it stands on.
+NEAR = 500
 
 
 class RuleProblem(Exception):
@@ -128,9 +133,12 @@ def analyse(
     suppressions = Suppressions.read(text)
     findings, silenced = _unsuppressed(find(module, catalog, target), module, suppressions)
     first = _rewrite(module, settle_guards(findings, module, unsafe), unsafe)
+    page = _Page(text, module.index)
+    del module
+    _forget(text)
     new, extra = first.text, list(first.refused)
     for _ in range(MAX_PASSES):
-        if not extra or new == module.text:
+        if not extra or new == text:
             break
         again = Module(new, path, dotted, facts)
         more, _ = _unsuppressed(find(again, catalog, target), again, Suppressions.read(new))
@@ -138,12 +146,32 @@ def analyse(
         if following.text == new:
             break
         new, extra = following.text, list(following.refused)
+        del again
+        _forget(new)
     problem = _compile_problem(text, new)
     if problem:
         left = [replace(f, reason=f.reason or problem) for f in findings]
-        settled = tuple(_settle(module, f, Status.LEFT) for f in left)
+        settled = tuple(_settle(page, f, Status.LEFT) for f in left)
         return Outcome(text, settled, problem, len(silenced), silenced)
-    return Outcome(new, tuple(_settled(module, first)), "", len(silenced), silenced)
+    return Outcome(new, tuple(_settled(page, first)), "", len(silenced), silenced)
+
+
+@dataclass(frozen=True)
+class _Page:
+    """What is left of a module when all is found and nothing is to be rewritten any more."""
+
+    text: str
+    index: LineIndex
+
+
+#: The tree of a text of so many characters is worth freeing before the next one is made.
+_WORTH_FREEING = 1_000_000
+
+
+def _forget(text: str) -> None:
+    """Free the tree of a large text, whose nodes refer to each other."""
+    if len(text) > _WORTH_FREEING:
+        gc.collect()
 
 
 def find(module: Module, catalog: Catalog, target: Target) -> list[Finding]:
@@ -164,6 +192,8 @@ def find(module: Module, catalog: Catalog, target: Target) -> list[Finding]:
 def _checked(rule: Rule, site: Site, target: Target) -> Iterator[Finding]:
     try:
         yield from rule.check(site, target)
+    except RecursionError:
+        raise  # says something of the file, not of the rule
     except Exception as error:
         raise RuleProblem(rule.code, getattr(site.node, "lineno", 1)) from error
 
@@ -284,12 +314,55 @@ def _string_sites(module: Module, catalog: Catalog) -> Iterator[tuple[Site, list
     quick = catalog.any_string
     if quick is None:
         return
+    short, anywhere = _QUICK_LENGTH, _anywhere(tuple(p.pattern for p, _ in catalog.strings))
     for constant, scope in module.strings:
-        value = constant.value
-        if quick.search(value) is None:  # type: ignore[arg-type]
+        value: str = constant.value  # type: ignore[assignment]
+        if len(value) > short and not any(p.search(value) for p in anywhere):
             continue
-        rules = [r for pattern, r in catalog.strings if pattern.search(value)]  # type: ignore[arg-type]
+        if quick.search(value) is None:
+            continue
+        rules = [r for pattern, r in catalog.strings if pattern.search(value)]
         yield Site(module, constant, scope, "string"), rules
+
+
+#: From this length on, a string is searched for one pattern after the other.
+_QUICK_LENGTH = 60
+
+
+@functools.cache
+def _anywhere(patterns: tuple[str, ...]) -> tuple[re.Pattern[str], ...]:
+    """What some pattern needs to match, each for itself, since `re` jumps to a literal beginning.
+
+    An alternation has none, and is tried at every character of every docstring.
+    """
+    parts = dict.fromkeys(part for pattern in patterns for part in _alternatives(pattern))
+    starting = [part for part in parts if part.startswith("^")]
+    others = dict.fromkeys(part.removeprefix(r"\b") for part in parts if not part.startswith("^"))
+    first = [rf"\A(?:{'|'.join(part[1:] for part in starting)})"] if starting else []
+    return tuple(re.compile(part) for part in (*first, *others))
+
+
+def _alternatives(pattern: str) -> Iterator[str]:
+    """The alternatives at the top of a pattern."""
+    depth = start = at = 0
+    in_set = False
+    while at < len(pattern):
+        character = pattern[at]
+        if character == "\\":
+            at += 1
+        elif in_set:
+            in_set = character != "]"
+        elif character == "[":
+            in_set = True
+            at += pattern.startswith("^", at + 1)
+            at += pattern.startswith("]", at + 1)
+        elif character in "()":
+            depth += 1 if character == "(" else -1
+        elif character == "|" and not depth:
+            yield pattern[start:at]
+            start = at + 1
+        at += 1
+    yield pattern[start:]
 
 
 # Settling -------------------------------------------------------------------------------------
@@ -316,21 +389,24 @@ def settle_guards(findings: list[Finding], module: Module, unsafe: bool) -> list
 
     Opening such a branch to another device would run code there that cannot work.
     """
-    result = list(findings)
+    result = _all_or_none(findings, module, unsafe)
     order = sorted(range(len(findings)), key=lambda i: findings[i].start)
     starts = [findings[i].start for i in order]
     _hold_arguments(result, order, starts, unsafe)
+
+    def _within(region: tuple[int, int]) -> list[int]:
+        return sorted(order[bisect_left(starts, region[0]) : bisect_left(starts, region[1])])
+
     for position, guard in enumerate(findings):
         if not _applies(guard, unsafe):
             continue
-        if guard.shields is not None and _has_gap(result, guard.shields):
+        if guard.shields is not None and _has_gap(result, _within(guard.shields)):
             reason = "the rest of this condition works on this device alone"
             result[position] = _left_alone(guard, reason)
             continue
         if guard.guards is None:
             continue
-        low, high = guard.guards
-        inside = sorted(order[bisect_left(starts, low) : bisect_left(starts, high)])
+        inside = _within(guard.guards)
         if not inside or not _only_native(inside, result, module, guard.guards):
             continue
         result[position] = _left_alone(guard, "guards code for this device alone, left as it is")
@@ -342,7 +418,36 @@ def settle_guards(findings: list[Finding], module: Module, unsafe: bool) -> list
             else:
                 # A value is needed on every device; whether the other one serves is a question.
                 result[i] = replace(found, category=Category.POTENTIAL)
+    return _all_or_none(result, module, unsafe)
+
+
+def _all_or_none(findings: Sequence[Finding], module: Module, unsafe: bool) -> list[Finding]:
+    """Leave what is rewritten together with something that is left, or awaits approval."""
+    held = {
+        f.together
+        for f in findings
+        if f.together is not None and not (_applies(f, unsafe) and not _hindrance(module, f))
+    }
+    if not held:
+        return list(findings)
+    waiting = {
+        f.together for f in findings if f.together in held and not _may_be_approved(module, f)
+    }
+    reason = "an import or another use of this name is left; change them together"
+    result = []
+    for found in findings:
+        if found.together not in held or not found.rewrites:
+            result.append(found)
+        elif found.together in waiting:
+            change = replace(found, edits=(), moves=(), imports=(), safety=Safety.MANUAL)
+            result.append(replace(change, reason=reason))
+        else:
+            result.append(replace(found, safety=Safety.UNSAFE, reason=found.reason or reason))
     return result
+
+
+def _may_be_approved(module: Module, finding: Finding) -> bool:
+    return finding.rewrites and not _hindrance(module, finding)
 
 
 def _hold_arguments(
@@ -359,11 +464,10 @@ def _hold_arguments(
                 findings[i] = _left_alone(findings[i], "an argument of a call that stays as it is")
 
 
-def _has_gap(findings: list[Finding], span: tuple[int, int]) -> bool:
+def _has_gap(findings: list[Finding], inside: Iterable[int]) -> bool:
     return any(
         f.native_only and not f.rewrites and f.category is not Category.INFORMATION
-        for f in findings
-        if span[0] <= f.start < span[1]
+        for f in (findings[i] for i in inside)
     )
 
 
@@ -397,14 +501,22 @@ def _only_native(
 def _simple_statements(module: Module, region: tuple[int, int]) -> Iterator[tuple[int, int]]:
     """Spans of the statements in the region that do something beyond control flow and talk."""
     low, high = region
-    for node in ast.walk(module.tree):
-        if not isinstance(node, ast.stmt) or hasattr(node, "body"):
-            continue
-        if isinstance(node, (ast.Pass, ast.Import, ast.ImportFrom)) or _is_talk(node):
-            continue
-        start, end = module.span(node)
-        if low <= start and end <= high:
+    spans = module.once("simple statements", lambda: sorted(_every_simple_statement(module)))
+    for start, end in spans[bisect_left(spans, (low, low)) : bisect_left(spans, (high, high))]:
+        if end <= high:
             yield start, end
+
+
+def _every_simple_statement(module: Module) -> Iterator[tuple[int, int]]:
+    waiting: list[ast.AST] = [module.tree]
+    while waiting:
+        node = waiting.pop()
+        if not isinstance(node, ast.stmt) or hasattr(node, "body") or hasattr(node, "cases"):
+            for name in ("body", "orelse", "handlers", "finalbody", "cases"):
+                inner = getattr(node, name, None)
+                waiting += inner if isinstance(inner, list) else ()
+        elif not isinstance(node, (ast.Pass, ast.Import, ast.ImportFrom)) and not _is_talk(node):
+            yield module.span(node)
 
 
 def _is_talk(node: ast.stmt) -> bool:
@@ -438,57 +550,100 @@ def _rewrite(module: Module, findings: Iterable[Finding], unsafe: bool) -> _Pass
     for finding in findings:
         if not _applies(finding, unsafe):
             state.left.append(finding)
-        elif _loses_comment(module, finding):
-            state.left.append(
-                replace(finding, reason="a comment stands inside the code to rewrite")
-            )
+        elif reason := _hindrance(module, finding):
+            state.left.append(replace(finding, reason=reason))
         elif claims.accepts((e.start, e.end, e.parts) for e in finding.edits):
             state.accepted.append(finding)
         else:
             state.refused.append(finding)
+    placement = _placed(module, state)
     if not state.accepted:
         return state
-    placement = place(module, state.accepted)
-    spans = [*placement.spans]
-    spans += edit_imports(module, state.accepted, spans)
-    spans += add_imports(module, state.accepted, placement)
-    state.spans = spans
+    moved = edit_imports(module, state.accepted, placement.spans)
+    added = add_imports(module, state.accepted, placement)  # it may join one of the spans
+    state.spans = spans = [*placement.spans, *moved, *added]
     state.text = apply(module.text, spans)
     return state
 
 
+_NO_QUOTES = "before Python 3.12 the new text cannot stand in this f-string; take it out of it"
+
+
+def _placed(module: Module, state: _Pass) -> Placement:
+    """Settle the text of what was accepted; leave what cannot be written where it stands."""
+    placement = place(module, state.accepted)
+    while placement.unquoted:
+        bad = [f for f in state.accepted if any(e in placement.unquoted for e in f.edits)]
+        state.left += [replace(f, reason=_NO_QUOTES) for f in bad]
+        state.accepted = [f for f in state.accepted if f not in bad]
+        placement = place(module, state.accepted)
+    return placement
+
+
 def _loses_comment(module: Module, finding: Finding) -> bool:
-    return any("\n" in (old := module.text[e.start : e.end]) and "#" in old for e in finding.edits)
+    spans = (module.text[e.start : e.end] for e in finding.edits)
+    return any("#" in old and ("\n" in old or "\r" in old) for old in spans)
+
+
+def _hindrance(module: Module, finding: Finding) -> str:
+    """Why the edits of a finding cannot stand in this text; empty if they can."""
+    edits = finding.edits
+    if _loses_comment(module, finding):
+        return "a comment stands inside the code to rewrite"
+    old = "".join(module.text[e.start : e.end] for e in edits)
+    new = "".join(e.text for e in edits)
+    if edits and not finding.moves and all(e.text == module.text[e.start : e.end] for e in edits):
+        return finding.reason or "it is put together in a way that is not rewritten"
+    if _open_brackets(old) != _open_brackets(new):
+        return "a parenthesis stands inside the code to rewrite"
+    return ""
+
+
+_STRING = re.compile(r"\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*'")
+
+
+def _open_brackets(text: str) -> tuple[int, ...]:
+    """How many brackets of each kind are opened and not closed, or closed and not opened."""
+    bare = _STRING.sub("", text)
+    return tuple(bare.count(a) - bare.count(b) for a, b in ("()", "[]", "{}"))
 
 
 def _compile_problem(before: str, after: str) -> str:
     """Why `after` may not be written; empty if it compiles wherever `before` did."""
     if after == before:
         return ""
+    refused = _compile_error(after)
+    if not refused:
+        return ""
     try:
         parse(after)
     except SyntaxProblem as error:
         place = f"line {error.line}: {error.message}"
         return f"the rewrite would not parse ({place}); file left as it was"
+    if _compile_error(before):
+        return ""
+    return f"the rewrite would not compile ({refused}); file left as it was"
+
+
+def _compile_error(text: str) -> str:
+    """Why the running Python does not compile a text; empty if it does."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            compile(after, "<after>", "exec", dont_inherit=True)
+            compile(without_data(text), "<text>", "exec", dont_inherit=True)
         except SyntaxError as error:
-            try:
-                compile(before, "<before>", "exec", dont_inherit=True)
-            except SyntaxError:
-                return ""
-            return f"the rewrite would not compile ({error.msg}); file left as it was"
-        except (RecursionError, MemoryError):
-            return ""
+            return error.msg
+        except (RecursionError, MemoryError) as error:
+            return type(error).__name__
+        except ValueError as error:  # a null byte, a lone surrogate
+            return str(error)
     return ""
 
 
 # Answers --------------------------------------------------------------------------------------
 
 
-def _settled(module: Module, first: _Pass) -> Iterator[Settled]:
+def _settled(module: _Page, first: _Pass) -> Iterator[Settled]:
     accepted = {id(f): Status.REWRITTEN for f in (*first.accepted, *first.refused)}
     everything = [*first.accepted, *first.refused, *first.left]
     spans = sorted(first.spans, key=lambda span: span.start)
@@ -503,16 +658,19 @@ def _settled(module: Module, first: _Pass) -> Iterator[Settled]:
         yield _settle(module, finding, status, near)
 
 
-def _lines(module: Module, finding: Finding) -> tuple[int, int]:
-    """Where the lines begin and end that a finding and its edits stand on."""
+def _lines(module: _Page, finding: Finding) -> tuple[int, int]:
+    """Where the lines begin and end that a finding and its edits stand on.
+
+    Of a line that is longer than anybody reads, only what stands near: thousands of sites on one
+    line would each hold all of it.
+    """
+    first = min([finding.start, *(e.start for e in finding.edits)])
+    last = max([finding.end, *(e.end for e in finding.edits)])
     low = module.index.line_start(module.index.position(finding.start)[0])
-    high = _line_end(module.text, max([finding.end, *(e.end for e in finding.edits)]))
-    return min([low, *(e.start for e in finding.edits)]), high
+    return max(min(low, first), first - NEAR), min(module.index.line_end(last), last + NEAR)
 
 
-def _settle(
-    module: Module, finding: Finding, status: Status, spans: Sequence[Span] = ()
-) -> Settled:
+def _settle(module: _Page, finding: Finding, status: Status, spans: Sequence[Span] = ()) -> Settled:
     line, column = module.index.position(finding.start)
     low, high = _lines(module, finding)
     before = module.text[low:high]
@@ -521,11 +679,6 @@ def _settle(
         own = [s for s in spans if low <= s.start and s.end <= high]
         after = apply(before, [Span(s.start - low, s.end - low, s.new) for s in own])
     return Settled(finding, status, line, column, before, after)
-
-
-def _line_end(text: str, offset: int) -> int:
-    ends = [e for e in (text.find("\n", offset), text.find("\r", offset)) if e >= 0]
-    return min(ends, default=len(text))
 
 
 __all__ = ["MAX_PASSES", "Outcome", "Placement", "Settled", "analyse", "find", "settle_guards"]
