@@ -390,6 +390,7 @@ def first_look() -> str:
     families = [p for _, patterns in every.families for p in patterns]
     families += [p for _, _, patterns in every.on_request for p in patterns]
     families += [p for _, lines in every.on_lines for patterns in lines.values() for p in patterns]
+    families += [r.strings for r in every.rules if r.strings]
     texts = {p: literals(p) for p in sorted(set(families)) if not re.fullmatch(PLAIN, p, re.ASCII)}
     return lookout.as_json(lookout.of(every, {p: found for p, found in texts.items() if found}))
 

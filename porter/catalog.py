@@ -60,7 +60,10 @@ class Catalog:
     @functools.cached_property
     def marker(self) -> Marker:
         """What a file must hold for any rule to look at it."""
-        return Marker.of(p for _, family in self.families for p in family)
+        return Marker.of(
+            (p for _, family in self.families for p in family),
+            texts=(r.strings for r in self.rules if r.strings),
+        )
 
     def serving(self, target: str, line: str = "") -> Catalog:
         """The catalog reduced to what serves one target, and one product line of it if chosen."""

@@ -21,6 +21,7 @@ from porter.edit import Claims, Span, apply
 from porter.imports import add_imports, edit_imports
 from porter.module import NO_FACTS, Module, ProjectFacts
 from porter.rule import QUIET, Category, Finding, Rule, Safety, Status
+from porter.scan import EXAMPLE
 from porter.shared import Placement, place
 from porter.site import Site
 from porter.suppress import Suppressions
@@ -319,6 +320,8 @@ def _string_sites(module: Module, catalog: Catalog) -> Iterator[tuple[Site, list
         value: str = constant.value  # type: ignore[assignment]
         if len(value) > short and not any(p.search(value) for p in anywhere):
             continue
+        if ">>>" in value and "\n" in value:
+            value = re.sub(EXAMPLE, "", value)
         if quick.search(value) is None:
             continue
         rules = [r for pattern, r in catalog.strings if pattern.search(value)]

@@ -89,6 +89,7 @@ class Lookout:
 
     Args:
         rules: sorted by code.
+        strings: the targets that a rule serves, and its pattern over string constants.
         packages: the top packages that the modules of rules are in.
         literals: for patterns among the markers, texts of which every match holds one.
     """
@@ -101,13 +102,18 @@ class Lookout:
     text_files: tuple[str, ...]
     on_request: tuple[OnRequest, ...]
     on_lines: tuple[tuple[frozenset[str], Mapping[str, tuple[str, ...]]], ...]
+    strings: tuple[tuple[frozenset[str], str], ...]
     packages: tuple[str, ...]
     literals: Mapping[str, tuple[str, ...]]
 
     @functools.cached_property
     def marker(self) -> Marker:
         """What a file must hold for any rule to look at it."""
-        return Marker.of((p for _, family in self.families for p in family), self.literals)
+        return Marker.of(
+            (p for _, family in self.families for p in family),
+            self.literals,
+            (pattern for _, pattern in self.strings),
+        )
 
     def get(self, code: str) -> Entry | None:
         """The rule of that code."""
@@ -140,7 +146,8 @@ class Lookout:
         """As `Catalog.serving`, for the markers."""
         lines = ((served, markers.get(line, ())) for served, markers in self.on_lines)
         families = tuple(f for f in (*self.families, *lines) if target in f[0])
-        return replace(self, families=families)
+        strings = tuple(s for s in self.strings if target in s[0])
+        return replace(self, families=families, strings=strings)
 
 
 def selection(
@@ -251,6 +258,7 @@ def of(catalog: Catalog, literals: Mapping[str, Sequence[str]] | None = None) ->
         catalog.text_files,
         catalog.on_request,
         catalog.on_lines,
+        tuple((frozenset(r.targets), r.strings) for r in catalog.rules if r.strings),
         tuple(sorted({r.check.__module__.partition(".")[0] for r in catalog.rules})),
         {name: tuple(texts) for name, texts in (literals or {}).items()},
     )
@@ -273,6 +281,7 @@ def as_json(lookout: Lookout) -> str:
             [sorted(t), {line: list(p) for line, p in lines.items()}]
             for t, lines in lookout.on_lines
         ],
+        "strings": [[sorted(t), pattern] for t, pattern in lookout.strings],
         "packages": list(lookout.packages),
         "literals": {name: list(texts) for name, texts in sorted(lookout.literals.items())},
     }
@@ -305,6 +314,7 @@ def _read(data: Mapping[str, Any]) -> Lookout:
             (frozenset(t), {line: tuple(p) for line, p in lines.items()})
             for t, lines in data["on_lines"]
         ),
+        tuple((frozenset(t), pattern) for t, pattern in data["strings"]),
         tuple(data["packages"]),
         {name: tuple(texts) for name, texts in data["literals"].items()},
     )

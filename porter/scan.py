@@ -22,11 +22,14 @@ _TOKENS = (
     rb"|\"(?:[^\\\"\r\n]|\\.)*\""
     rb"|'(?:[^\\'\r\n]|\\.)*'"
 )
-_RUNNERS = (b"exec", b"eval", b"compile", b"load_inline")
-# `model.eval()` is given nothing to run; torch.compile and re.compile take no program.
-_CODE_IN_STRINGS = (
-    rb"\b(?:exec|load_inline)\s*\(|\beval\s*\((?!\s*\))|(?<!\btorch\.)(?<!\bre\.)\bcompile\s*\("
+#: Calls that run a text. Each begins with a literal that `re` can jump to.
+_RUNNERS = (
+    (b"exec", rb"exec\s*\("),
+    (b"load_inline", rb"load_inline\s*\("),
+    (b"eval", rb"eval\s*\((?!\s*\))"),  # `model.eval()` is given nothing to run
+    (b"compile", rb"compile\s*\("),
 )
+_FEW = 8
 #: A pattern of these characters is a word; to be read with re.ASCII.
 PLAIN = r"[\w \-]+"
 
@@ -38,7 +41,7 @@ class Pattern:
     Args:
         text: the expression.
         words: every match holds one of them; empty if that is not known. They are looked for
-            first, so that most files cost neither a search nor the compilation.
+            first, so that a few files cost neither a search nor the compilation.
     """
 
     text: bytes
@@ -51,7 +54,10 @@ class Pattern:
 
     def may_match(self, data: bytes) -> bool:
         """False only where a search would find nothing."""
-        return not self.words or any(word in data for word in self.words)
+        # Once it is compiled, one search is faster than looking for many words one by one.
+        if not self.words or (len(self.words) > _FEW and "compiled" in self.__dict__):
+            return True
+        return any(word in data for word in self.words)
 
     def search(self, data: bytes) -> bool:
         """Whether it occurs."""
@@ -71,32 +77,45 @@ class Marker:
         words: texts, one of which is enough.
         patterns: the same for what a text cannot say. They are tried one by one: an alternation
             has no common beginning that `re` could jump to, and is ten times slower.
+        texts: what a string must hold for a rule to look at it; None if that is not known.
     """
 
     words: tuple[bytes, ...]
     patterns: tuple[Pattern, ...]
+    texts: tuple[Pattern, ...] | None = None
 
     @classmethod
     def of(
-        cls, patterns: Iterable[str], literals: Mapping[str, Sequence[str]] | None = None
+        cls,
+        patterns: Iterable[str],
+        literals: Mapping[str, Sequence[str]] | None = None,
+        texts: Iterable[str] | None = None,
     ) -> Marker:
         """The marker for patterns of `re`, of which those without special characters are words.
 
         Args:
             patterns: the patterns.
             literals: for a pattern, texts of which every match holds one.
+            texts: patterns over the strings of a program; None if any string may count.
         """
         every, known = sorted(set(patterns)), literals or {}
         words = {p for p in every if re.fullmatch(PLAIN, p, re.ASCII)}
         needed = [w for w in words if not any(other in w for other in words - {w})]
+
+        def compiled(pattern: str) -> Pattern:
+            return Pattern(pattern.encode(), tuple(w.encode() for w in known.get(pattern, ())))
+
         return cls(
             tuple(w.encode() for w in sorted(needed)),
-            tuple(
-                Pattern(p.encode(), tuple(w.encode() for w in known.get(p, ())))
-                for p in every
-                if p not in words
-            ),
+            tuple(compiled(p) for p in every if p not in words),
+            None if texts is None else tuple(compiled(p) for p in sorted(set(texts))),
         )
+
+    def prepare(self) -> None:
+        """Compile all patterns, which pays where many files are to be searched."""
+        for pattern in self.patterns:
+            if len(pattern.words) > _FEW:
+                _ = pattern.compiled
 
     def search(self, data: bytes) -> bool:
         """Whether it occurs at all."""
@@ -121,8 +140,8 @@ def may_match(data: bytes, marker: Marker) -> bool:
         marker: what must occur for a rule to wake.
 
     Returns:
-        False if the marker occurs nowhere, or in comments and docstrings only. Where text is
-        executed, these count as code too.
+        False if the marker occurs nowhere, or only in comments, docstrings, and text of several
+        lines that no rule for strings asks for. Where text is executed, all of it counts as code.
     """
     if not marker.search(data):
         return False
@@ -130,8 +149,17 @@ def may_match(data: bytes, marker: Marker) -> bool:
 
 
 def _runs_text(data: bytes) -> bool:
-    named = any(name in data for name in _RUNNERS)
-    return named and re.search(_CODE_IN_STRINGS, data) is not None
+    for word, call in _RUNNERS:
+        if word not in data:
+            continue
+        for found in re.finditer(call, data):
+            at = found.start()
+            before = data[max(at - 8, 0) : at]
+            if word == b"compile" and re.search(rb"\b(?:torch|re)\.\Z", before):
+                continue
+            if not before[-1:].isalnum() and before[-1:] != b"_":
+                return True
+    return False
 
 
 def _in_code(data: bytes, marker: Marker) -> bool:
@@ -145,7 +173,8 @@ def _in_code(data: bytes, marker: Marker) -> bool:
             return True
         end = token.end()
         prose = data[start] == _HASH or (
-            data[start : start + 3] in _TRIPLE and _stands_alone(data, start)
+            data[start : start + 3] in _TRIPLE
+            and (_stands_alone(data, start) or not _asked(data, start, end, marker))
         )
         while places[position] < end:
             if not prose:
@@ -169,6 +198,21 @@ def _stands_alone(data: bytes, start: int) -> bool:
     if data[line:start].strip(b" \t\f").lower() not in (b"", b"r", b"u"):
         return False
     return re.search(_GOES_ON, data[max(line - 200, 0) : line]) is None
+
+
+#: Lines of an interactive session: they document, as a docstring does.
+EXAMPLE = r"(?m)^[ \t]*(?:>>>|\.\.\.)[^\r\n]*"
+
+
+def _asked(data: bytes, start: int, end: int, marker: Marker) -> bool:
+    """Whether a rule for strings may ask for the text in triple quotes at [start, end)."""
+    text = data[start + 3 : end - 3]
+    prefix = data[max(start - 2, 0) : start].lower()
+    pieces = b"f" in prefix or b"t" in prefix or b"\\" in text
+    if marker.texts is None or pieces or b"\n" not in text:
+        return True
+    plain = re.sub(EXAMPLE.encode(), b"", text.replace(b"\r\n", b"\n"))
+    return any(pattern.search(plain) for pattern in marker.texts)
 
 
 _HASH = ord("#")

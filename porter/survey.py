@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Below so many bytes to look at, starting processes costs more than they save.
 SERIAL_BYTES = 6_000_000
+#: From so many bytes on, patterns are compiled before they are needed.
+PREPARED_BYTES = 500_000
 #: How a line of a notebook begins that IPython gives to the shell.
 _COMMAND = rb"(?:\"|\\n)\s*[!%]"
 
@@ -85,8 +87,10 @@ class Seen(NamedTuple):
 
 def look(files: Sequence[Seen], view: View, jobs: int, progress: Progress | None) -> list[Look]:
     """Look at files, in several processes where that pays; in the order of the files."""
-    _signs(view)  # made here once, and so in every forked process
+    serving, _ = _signs(view)  # made here once, and so in every forked process
     size = sum(_size(file) for file in files)
+    if size > PREPARED_BYTES:
+        serving.marker.prepare()
     if len(files) == 1 or (jobs in (0, 1) and size < SERIAL_BYTES):
         return _here(files, view, progress)
     from porter.pool import DIED, Work, processes, spread
