@@ -22,14 +22,19 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     from porter import stopping
 
+    code = None
     try:
         with stopping.raising():
             from porter.cli import start
 
             code = start()
-    except stopping.Stopped as stop:
-        print("error: interrupted; no file was changed", file=sys.stderr)
-        code = 128 + stop.number
+            stopping.ignored()
+    except (stopping.Stopped, KeyboardInterrupt) as stop:
+        # A second signal may come when the first one has been answered, or the work is done.
+        code = stopping.answered() if code is None else code
+        if code is None:
+            print("error: interrupted; no file was changed", file=sys.stderr)
+            code = 128 + getattr(stop, "number", 2)
     stopping.ignored()
     sys.exit(code)
 

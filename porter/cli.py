@@ -87,6 +87,7 @@ def start(arguments: Sequence[str] | None = None) -> int:
 def _interrupted(note: str, code: int) -> int:
     with stopping.deferred() as more:
         error(f"interrupted; {note or 'no further file is changed'}", code)
+        stopping.answer(code)
         more.number = 0  # it ends already
     return code
 

@@ -62,6 +62,19 @@ def deferred() -> Iterator[Pending]:
         signal.raise_signal(pending.number)
 
 
+_answers: list[int] = []
+
+
+def answer(code: int) -> None:
+    """Note that the user was told of the interruption, and the exit code for it."""
+    _answers.append(code)
+
+
+def answered() -> int | None:
+    """The exit code of an interruption that the user was told of."""
+    return _answers[-1] if _answers else None
+
+
 def ignored() -> None:
     """From now on such signals do nothing: the process is about to end."""
     if threading.current_thread() is threading.main_thread():
@@ -82,7 +95,8 @@ def _handled(what: Callable[[int, object], None]) -> Iterator[None]:
         yield
     finally:
         for number, old in before.items():
-            signal.signal(number, old)
+            if signal.getsignal(number) is what:  # it may be ignored by now
+                signal.signal(number, old)
 
 
 def _numbers() -> list[signal.Signals]:
