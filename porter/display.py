@@ -316,13 +316,20 @@ def _files(report: Report, prefix: str, ink: Ink, verbose: bool) -> Iterator[str
     if held:
         yield ink("red", f"{plural(len(held), 'file')} left as it was:")
         yield from (visible(f"  {prefix}{file.path}: {file.reason}") for file in held)
-    skipped = [f for f in report.files if f.status is FileStatus.SKIPPED]
-    if skipped:
-        yield f"{plural(len(skipped), 'path')} skipped:"
-        named = skipped if verbose else skipped[:5]
+    yield from skipped(report, prefix, verbose)
+
+
+def skipped(report: Report, prefix: str, verbose: bool) -> Iterator[str]:
+    """The files and folders that were not read, and why."""
+    from porter.report import FileStatus
+
+    left = [f for f in report.files if f.status is FileStatus.SKIPPED]
+    if left:
+        yield f"{plural(len(left), 'path')} skipped:"
+        named = left if verbose else left[:5]
         yield from (visible(f"  {prefix}{file.path}: {file.reason}") for file in named)
-        if len(skipped) > len(named):
-            yield f"  and {len(skipped) - len(named)} more (-v names them)"
+        if len(left) > len(named):
+            yield f"  and {len(left) - len(named)} more (-v names them)"
 
 
 # Rules ------------------------------------------------------------------------------------------

@@ -561,3 +561,13 @@ def test_a_name_that_another_file_passes_on_is_followed(tmp_path: Path) -> None:
         assert "pkg/use.py:3:" in done.stdout.decode(), "found although no byte of it tells"
     (tmp_path / "pkg" / "compat.py").write_text("def is_available():\n    return True\n")
     assert porter("check", ".", "--target", "npu", cwd=tmp_path).stdout == b""
+
+
+def test_check_names_what_it_does_not_read(tmp_path: Path) -> None:
+    (tmp_path / "third_party").mkdir()
+    (tmp_path / "third_party" / "a.py").write_text("x.cuda()\n")
+    (tmp_path / "b.py").write_text("x = 1\n")
+    done = porter("check", ".", cwd=tmp_path)
+    said = done.stderr.decode()
+    assert "1 path skipped:" in said
+    assert "third_party: vendored third-party code; name it to include it" in said

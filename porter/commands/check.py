@@ -77,7 +77,7 @@ def check(
     rewritable = sum(not site.accepted for site in run.report.having(Status.REWRITTEN))
     pending = len(run.report.pending)
     if not analysis.quiet:
-        from porter.display import plural, unshown_advice
+        from porter.display import plural, skipped, unshown_advice
 
         accepted = sum(site.accepted for site in run.report.sites)
         known = f", {accepted} in the baseline" if accepted else ""
@@ -86,6 +86,8 @@ def check(
             f"{pending} left for a person{known}.",
             file=sys.stderr,
         )
+        for line in skipped(run.report, running.shown_before(run), analysis.verbose):
+            print(line, file=sys.stderr)
         if os.environ.get("PRE_COMMIT"):
             _offer(run, _repeated(analysis))
         advice = "" if analysis.verbose else unshown_advice(run.report)

@@ -146,11 +146,16 @@ def finish(run: Run, quiet: bool, verbose: bool, wrote: bool) -> int:
     else:
         from porter import display
 
-        prefix = "" if str(run.base) == "." else f"{run.base.as_posix()}/"
+        prefix = shown_before(run)
         ink = display.Ink(sys.stderr)
         for line in display.summary(run.report, rules(), prefix, ink, wrote=wrote, verbose=verbose):
             print(line, file=sys.stderr)
     return _code(run.report)
+
+
+def shown_before(run: Run) -> str:
+    """What stands before a path of the report where it is shown."""
+    return "" if str(run.base) == "." else f"{run.base.as_posix()}/"
 
 
 def _code(report: Report) -> int:
