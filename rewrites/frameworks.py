@@ -16,7 +16,10 @@ from porter.targets import Target
 from ._match import argument
 from .amp import type_use
 
-MARKERS = ("accelerator", "gpus", "no_cuda", "DataParallel", "cudagraphs", "reduce-overhead")
+MARKERS = (
+    "accelerator", "gpus", "no_cuda", "DataParallel", "data_parallel", "cudagraphs",
+    "reduce-overhead",
+)  # fmt: skip
 
 LIGHTNING = frozenset(
     f"{package}.{name}"
@@ -173,6 +176,10 @@ def no_cuda_argument(site: Site, target: Target) -> Iterator[Finding]:
     examples=[
         keep(
             "import torch\n\ndef f(model):\n    return torch.nn.DataParallel(model)\n", finding=True
+        ),
+        keep(
+            "import torch\n\ndef f(model, x):\n    return torch.nn.parallel.data_parallel(model, x)\n",
+            finding=True,
         ),
         keep(
             "import torch.nn as nn\n\ndef f(model):\n    return isinstance(model, nn.DataParallel)\n",
