@@ -150,7 +150,8 @@ class _Bodies:
         scopes = module.root.descendants()
         functions: list[Any] = [s.node for s in scopes if s.kind == "function"]
         spans = sorted(
-            ((module.start(f.body[0]), module.end(f), f) for f in functions), key=lambda s: s[:2]
+            ((_statement_start(module, f.body[0]), module.end(f), f) for f in functions),
+            key=lambda s: s[:2],
         )
         outer: list[int] = []
         around: list[int] = []

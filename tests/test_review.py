@@ -204,3 +204,14 @@ def test_torch_is_not_asked_before_it_is_there(text: str, said: str) -> None:
 def test_an_f_string_without_fields_is_a_string() -> None:
     found = outcome('import torch\n\n\ndef f():\n    return torch.device(f"cuda")\n', "npu")
     assert 'torch.device(f"npu")' in found.text
+
+
+def test_a_decorator_of_a_nested_function_belongs_to_the_outer_one() -> None:
+    choice = '"nccl" if dist.is_nccl_available() else "gloo"'
+    found = outcome(
+        "import torch\nimport torch.distributed as dist\n\n\ndef f(mark):\n"
+        f"    @mark({choice})\n    def g():\n        pass\n\n    return g, ({choice})\n",
+        unsafe=True,
+    )
+    assert found.text.count("default_backend = ") == 1
+    assert "def f(mark):\n    default_backend = " in found.text
