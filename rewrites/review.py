@@ -227,7 +227,7 @@ def review_told_apart(site: Site, finding: Finding) -> Finding:
     if others & OF_CUDA:
         return _left(finding, "asks for a build of torch.cuda", Category.INFORMATION, 0)
     if others - {"mps"} and finding.safety is Safety.SAFE:
-        return dataclasses.replace(finding, safety=Safety.UNSAFE, reason=TOLD_APART)
+        return _unsafe(finding, TOLD_APART)
     return finding
 
 
@@ -322,6 +322,10 @@ def _left(finding: Finding, reason: str, category: Category, effort: int) -> Fin
         effort=effort,
         native_only=True,
     )
+
+
+def _unsafe(finding: Finding, reason: str) -> Finding:
+    return dataclasses.replace(finding, safety=Safety.UNSAFE, reason=reason)
 
 
 # Kernels --------------------------------------------------------------------------------------
@@ -463,10 +467,8 @@ def review_companions(site: Site, finding: Finding) -> Finding:
         used = named.group(2)
     if not used:
         return finding
-    return dataclasses.replace(
-        finding,
-        safety=Safety.UNSAFE,
-        reason=f"the code around also uses `{used}`, which does not follow torch's device",
+    return _unsafe(
+        finding, f"the code around also uses `{used}`, which does not follow torch's device"
     )
 
 
@@ -481,11 +483,7 @@ def review_named(site: Site, finding: Finding) -> Finding:
         what = "this file"
     else:
         return finding
-    return dataclasses.replace(
-        finding,
-        safety=Safety.UNSAFE,
-        reason=f"{what} is named after CUDA: it may be one backend of several",
-    )
+    return _unsafe(finding, f"{what} is named after CUDA: it may be one backend of several")
 
 
 def review_chosen(site: Site, finding: Finding) -> Finding:
@@ -496,11 +494,7 @@ def review_chosen(site: Site, finding: Finding) -> Finding:
     name = _last_name(region[0])
     if name in ("cuda", "is_cuda") or not re.search(r"(^|_)cuda(_|$)", name, re.I):
         return finding
-    return dataclasses.replace(
-        finding,
-        safety=Safety.UNSAFE,
-        reason=f"`{name}` may be made for CUDA alone; check where it gets its value",
-    )
+    return _unsafe(finding, f"`{name}` may be made for CUDA alone; check where it gets its value")
 
 
 def review_imported(site: Site, finding: Finding) -> Finding:
@@ -519,10 +513,8 @@ def review_imported(site: Site, finding: Finding) -> Finding:
     around = (p for p in site.module.parents(site.node) if isinstance(p, (ast.If, ast.Try)))
     if finding.safety is not Safety.SAFE or any(True for _ in around):
         return finding  # it stands where torch is there, for all that can be told
-    return dataclasses.replace(
-        finding,
-        safety=Safety.UNSAFE,
-        reason="torch may be missing when this file is imported, and the new text needs it",
+    return _unsafe(
+        finding, "torch may be missing when this file is imported, and the new text needs it"
     )
 
 
